@@ -1,0 +1,115 @@
+//! TCP addresses as systemd and sshd write them, and which of them another one covers.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use crate::snapshot::Unit;
+
+/// Reads `[::]:22`, `0.0.0.0:22`, `22` and `[fe80::1%eth0]:22`. The kernel's tables name no scope, so it is left out.
+#[must_use]
+pub fn parse(text: &str) -> Option<SocketAddr> {
+    if let Ok(port) = text.parse::<u16>() {
+        return Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+    }
+    match (text.find('%'), text.find(']')) {
+        (Some(scope), Some(end)) if scope < end => format!("{}{}", &text[..scope], &text[end..]).parse().ok(),
+        _ => text.parse().ok(),
+    }
+}
+
+/// Addresses at which a start of the units would serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coverage {
+    addresses: BTreeSet<SocketAddr>,
+    /// A wildcard IPv6 address serves IPv4 as well.
+    dual: bool,
+}
+
+impl Coverage {
+    /// Of a socket unit.
+    #[must_use]
+    pub fn of_socket(socket: &Unit) -> Self {
+        let addresses = socket.listen.iter().filter_map(|text| parse(text)).collect();
+        Self { addresses, dual: socket.bind_ipv6_only != "ipv6-only" }
+    }
+
+    /// Of sshd by itself, which binds IPv6 addresses for IPv6 only (sshd.c, `sock_set_v6only`).
+    #[must_use]
+    pub fn of_sshd(addresses: &[SocketAddr]) -> Self {
+        Self { addresses: addresses.iter().copied().collect(), dual: false }
+    }
+
+    /// Addresses that will be bound.
+    #[must_use]
+    pub fn addresses(&self) -> &BTreeSet<SocketAddr> {
+        &self.addresses
+    }
+
+    /// Everybody who reaches `served`, a set of addresses of one listener, reaches these as well. Returns what is missing.
+    ///
+    /// `[::]` alone may serve IPv4 too, and the kernel's tables do not say: without `0.0.0.0` beside it, it counts for both.
+    #[must_use]
+    pub fn missing(&self, served: &BTreeSet<SocketAddr>) -> Vec<SocketAddr> {
+        served
+            .iter()
+            .flat_map(|address| {
+                let both = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+                let ipv4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
+                [Some(*address), (both && !served.contains(&ipv4)).then_some(ipv4)]
+            })
+            .flatten()
+            .filter(|address| !self.covers(*address))
+            .collect()
+    }
+
+    fn covers(&self, wanted: SocketAddr) -> bool {
+        self.addresses.iter().any(|have| {
+            have.port() == wanted.port()
+                && (have.ip() == wanted.ip()
+                    || (have.ip().is_unspecified()
+                        && (have.is_ipv4() == wanted.is_ipv4() || (have.is_ipv6() && self.dual))))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(addresses: &[&str]) -> BTreeSet<SocketAddr> {
+        addresses.iter().map(|text| parse(text).expect("an address")).collect()
+    }
+
+    #[test]
+    fn addresses_are_read_as_systemd_and_sshd_write_them() {
+        assert_eq!(parse("22"), parse("[::]:22"));
+        assert_eq!(parse("[fe80::1%eth0]:22"), parse("[fe80::1]:22"));
+        for text in ["", "/run/x", "vsock::22", "[::]:", "99999", "a%b]"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn coverage() {
+        let dual = Coverage { addresses: set(&["[::]:22"]), dual: true };
+        let single = Coverage { addresses: set(&["[::]:22"]), dual: false };
+        let pair = Coverage { addresses: set(&["[::]:22", "0.0.0.0:22"]), dual: false };
+        let one = Coverage { addresses: set(&["192.0.2.1:22"]), dual: false };
+        for (coverage, served, missing) in [
+            (&dual, &["[::]:22"][..], &[][..]),
+            (&dual, &["0.0.0.0:22", "[::1]:22"], &[]),
+            (&single, &["[::]:22"], &["0.0.0.0:22"]),
+            (&single, &["[::]:22", "0.0.0.0:22"], &["0.0.0.0:22"]),
+            (&pair, &["[::]:22"], &[]),
+            (&pair, &["127.0.0.1:22", "127.0.0.1:2222"], &["127.0.0.1:2222"]),
+            (&one, &["192.0.2.1:22"], &[]),
+            (&one, &["0.0.0.0:22"], &["0.0.0.0:22"]),
+        ] {
+            assert_eq!(
+                BTreeSet::from_iter(coverage.missing(&set(served))),
+                set(missing),
+                "{coverage:?} for {served:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! One run, from top to bottom: observe → diagnose → plan → carry out → report.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::carry_out::{CarriedOut, Hands, carry_out, first_aid};
+use crate::deadline::Deadline;
+use crate::diagnosis::{Code, Diagnosis, Severity, diagnose};
+use crate::journal;
+use crate::observe::{self, Probing, Unexaminable, observe};
+use crate::plan::{Action, Plan, Trigger, needs_preflight, plan};
+use crate::preflight::preflight;
+use crate::record::Record;
+use crate::refusal::{Reason, Refusal};
+use crate::repair_unit::{self, Lost};
+use crate::report::{Outcome, Sessions, UnitState, Verdict};
+use crate::settings::Settings;
+use crate::signals::Signals;
+use crate::snapshot::Snapshot;
+use crate::systemd::Manager;
+
+/// A listener may change while it is looked at (somebody restarts ssh.service). It is looked at again so many times.
+const LOOKS: usize = 3;
+
+/// What one look at the machine led to.
+#[derive(Debug)]
+struct Look {
+    snapshot: Snapshot,
+    diagnosis: Diagnosis,
+    plan: Plan,
+}
+
+/// One run of the program.
+pub struct Run<'a> {
+    command: &'static str,
+    trigger: Trigger,
+    probing: Probing,
+    settings: Settings,
+    signals: &'a Signals,
+    manager: Manager,
+    deadline: Deadline,
+    begun: Instant,
+}
+
+impl<'a> Run<'a> {
+    /// A run for `command`, asked for by `trigger`.
+    #[must_use]
+    pub fn new(command: &'static str, trigger: Trigger, settings: Settings, signals: &'a Signals) -> Self {
+        let deadline = Deadline::after(settings.deadline);
+        let probing = if trigger == Trigger::Hook { Probing::Suspects } else { Probing::All };
+        Self {
+            command,
+            trigger,
+            probing,
+            settings,
+            signals,
+            manager: Manager::new(deadline),
+            deadline,
+            begun: Instant::now(),
+        }
+    }
+
+    /// Examines, and says what a repair would do.
+    ///
+    /// # Errors
+    /// The machine could not be examined.
+    pub fn examine(&self, dry_run: bool) -> Result<Outcome, Unexaminable> {
+        let look = self.look()?;
+        Ok(Outcome { dry_run, ..self.outcome(&look, &look) })
+    }
+
+    /// Examines, and has `sshd-mend-repair.service` mend what is broken.
+    ///
+    /// # Errors
+    /// The machine could not be examined.
+    pub fn repair(&self) -> Result<Outcome, Unexaminable> {
+        let look = self.look()?;
+        if look.plan.is_empty() {
+            report_to_journal(&look);
+            return Ok(self.concluded(&look, &look, CarriedOut::default()));
+        }
+        // Creating a directory ends nothing: no supervisor is needed for a plan of first aid.
+        if !look.plan.replaces() || !repair_unit::is_installed(&self.manager) {
+            let unsupervised = look.plan.replaces();
+            let mut outcome = self.repair_here()?;
+            if unsupervised {
+                outcome
+                    .notes
+                    .push(format!("{} is not installed, so this process did the work itself", repair_unit::NAME));
+            }
+            return Ok(outcome);
+        }
+        let patience = Deadline::after(self.settings.deadline * 2);
+        match repair_unit::follow(self.trigger, &self.manager, self.signals, patience) {
+            Ok(outcome) => Ok(Outcome { command: self.command.to_owned(), duration_ms: self.elapsed(), ..outcome }),
+            Err(lost) => Ok(self.lost(&look, &lost)),
+        }
+    }
+
+    /// Examines, and says why nothing is done about what is wrong.
+    ///
+    /// # Errors
+    /// The machine could not be examined.
+    pub fn refuse(&self, reason: Reason) -> Result<Outcome, Unexaminable> {
+        let mut look = self.look()?;
+        if !look.plan.is_empty() || look.plan.refusal.is_some() {
+            look.plan = Plan { actions: Vec::new(), refusal: Some(reason.because("")) };
+            report_to_journal(&look);
+        }
+        Ok(self.concluded(&look, &look, CarriedOut::default()))
+    }
+
+    fn look(&self) -> Result<Look, Unexaminable> {
+        let snapshot = observe(&self.manager, self.probing, self.deadline)?;
+        let diagnosis = diagnose(&snapshot);
+        let preflight = needs_preflight(&diagnosis, self.trigger)
+            .then(|| preflight(&snapshot, self.trigger == Trigger::Hook, self.deadline));
+        let plan = plan(&snapshot, &diagnosis, preflight.as_ref(), self.trigger);
+        Ok(Look { snapshot, diagnosis, plan })
+    }
+
+    /// Examines, and mends what is broken in this process: the mildest cure first, and a look after each.
+    ///
+    /// # Errors
+    /// The machine could not be examined.
+    pub fn repair_here(&self) -> Result<Outcome, Unexaminable> {
+        let record = Record::open();
+        let lock = record.as_ref().ok().map(|record| record.lock(self.deadline));
+        let first = self.look()?;
+        report_to_journal(&first);
+        let hands = Hands {
+            manager: &self.manager,
+            grace: self.settings.grace,
+            signals: self.signals,
+            deadline: self.deadline,
+        };
+        let mut total = CarriedOut::default();
+        let mut latest: Option<Look> = None;
+        for _ in 0..LOOKS {
+            let mut look = latest.as_ref().unwrap_or(&first);
+            if look.plan.replaces() && look.plan.begins_with_first_aid() {
+                total.done.push(first_aid());
+                // Only now can be seen what the program on disk can do.
+                look = latest.insert(self.look()?);
+                if look.plan.begins_with_first_aid() {
+                    break;
+                }
+            }
+            if look.plan.refusal.is_some() {
+                total.refusal.clone_from(&look.plan.refusal);
+            }
+            if look.plan.is_empty() {
+                break;
+            }
+            if let (Some(Err(error)), true) = (&lock, look.plan.replaces()) {
+                total.refusal = Some(Reason::CannotRecord.because(&error.to_string()));
+                break;
+            }
+            let out = carry_out(&look.plan, &look.snapshot, &look.diagnosis, record.as_ref().ok(), &hands);
+            let changed = out.changed;
+            total.add(out);
+            if !changed || self.signals.noted() {
+                break;
+            }
+            latest = Some(self.look()?);
+        }
+        drop(lock);
+        let last = if total.done.is_empty() { None } else { Some(self.look()?) };
+        Ok(self.concluded(&first, last.as_ref().unwrap_or(&first), total))
+    }
+
+    fn concluded(&self, first: &Look, last: &Look, out: CarriedOut) -> Outcome {
+        let remaining = last.diagnosis.severity();
+        let refusal = out.refusal.or_else(|| first.plan.refusal.clone());
+        let tried = |wanted: bool| out.done.iter().filter(move |done| done.ok == wanted);
+        let probed = tried(true).any(|done| matches!(done.action, Action::Probe { .. }));
+        let nobody = last.diagnosis.listeners.is_empty() && !last.snapshot.socket.is_active() && !out.done.is_empty();
+        let verdict = if refusal.is_some() {
+            Verdict::Refused
+        } else if out.done.is_empty() && !out.changed {
+            Verdict::of(remaining, last.diagnosis.applicable)
+        } else if nobody || remaining == Some(Severity::Critical) || out.changed {
+            Verdict::Failed
+        } else if tried(false).next().is_none() && probed {
+            Verdict::Repaired
+        } else {
+            Verdict::Unverified
+        };
+        let exit_status = verdict.exit_status(remaining);
+        let before = if out.done.is_empty() { last.diagnosis.sessions.len() } else { out.sessions_before };
+        let after = if out.done.is_empty() { before } else { out.sessions_after };
+        Outcome {
+            verdict,
+            exit_status,
+            refusal,
+            done: out.done,
+            sessions: Sessions { before, after },
+            unreachable_ms: out.unreachable.map(|gap| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)),
+            ..self.outcome(first, last)
+        }
+    }
+
+    /// What was found, and how the machine is now.
+    fn outcome(&self, first: &Look, last: &Look) -> Outcome {
+        let severity = first.diagnosis.severity();
+        let verdict = Verdict::of(severity, first.diagnosis.applicable);
+        let sessions = first.diagnosis.sessions.len();
+        Outcome {
+            schema: 1,
+            command: self.command.to_owned(),
+            dry_run: false,
+            verdict,
+            exit_status: verdict.exit_status(severity),
+            findings: first.diagnosis.findings.clone(),
+            listeners: last.diagnosis.listeners.clone(),
+            units: [&last.snapshot.service, &last.snapshot.socket]
+                .into_iter()
+                .map(|unit| (unit.name.clone(), UnitState::from(unit)))
+                .collect(),
+            plan: first.plan.actions.clone(),
+            done: Vec::new(),
+            refusal: first.plan.refusal.clone(),
+            sessions: Sessions { before: sessions, after: sessions },
+            unreachable_ms: None,
+            duration_ms: self.elapsed(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// The unit's outcome is not known: the machine's state is what can be told.
+    fn lost(&self, look: &Look, lost: &Lost) -> Outcome {
+        log::error!(MESSAGE_ID = journal::FAILED, REASON = lost.to_string().as_str(); "{lost}");
+        let refusal: Option<Refusal> =
+            matches!(lost, Lost::CannotRecord(_)).then(|| Reason::CannotRecord.because(&lost.to_string()));
+        let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Unverified };
+        let now = self.look().ok();
+        let now = now.as_ref().unwrap_or(look);
+        let mut outcome = self.outcome(look, now);
+        outcome.notes.push(lost.to_string());
+        let exit_status = verdict.exit_status(now.diagnosis.severity());
+        Outcome { verdict, exit_status, refusal, ..outcome }
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl CarriedOut {
+    fn add(&mut self, later: Self) {
+        self.done.extend(later.done);
+        self.sessions_before = self.sessions_before.max(later.sessions_before);
+        self.sessions_after = later.sessions_after;
+        self.unreachable = later.unreachable.or(self.unreachable);
+        self.refusal = later.refusal.or(self.refusal.take());
+        self.changed = later.changed;
+    }
+}
+
+/// An outcome for a machine that could not be examined.
+#[must_use]
+pub fn unknown(command: &str, why: &str) -> Outcome {
+    Outcome {
+        schema: 1,
+        command: command.to_owned(),
+        dry_run: false,
+        verdict: Verdict::Unknown,
+        exit_status: 3,
+        findings: Vec::new(),
+        listeners: Vec::new(),
+        units: BTreeMap::new(),
+        plan: Vec::new(),
+        done: Vec::new(),
+        refusal: None,
+        sessions: Sessions { before: 0, after: 0 },
+        unreachable_ms: None,
+        duration_ms: 0,
+        notes: vec![why.to_owned()],
+    }
+}
+
+/// The host can be examined, see [`observe::examinable`].
+///
+/// # Errors
+/// Says what is in the way.
+pub fn examinable() -> Result<(), Unexaminable> {
+    observe::examinable()
+}
+
+fn report_to_journal(look: &Look) {
+    for finding in look.diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info) {
+        let process = look.snapshot.processes.iter().find(|process| Some(process.pid) == finding.pid);
+        let exe = process.map(|p| p.exe.to_string_lossy().escape_debug().to_string()).unwrap_or_default();
+        let addresses = process
+            .map(|p| p.listening.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+            .unwrap_or_default();
+        let unit = process.and_then(|p| p.unit.clone()).unwrap_or_default();
+        let pid = finding.pid.unwrap_or(0);
+        log::warn!(MESSAGE_ID = journal::FOUND, OBJECT_PID = pid, EXECUTABLE = exe.as_str(), UNIT_NAME = unit.as_str(), ADDRESS = addresses.as_str(), REASON = finding.code.as_str();
+            "Found: {}", finding.message);
+    }
+    if let Some(refusal) = &look.plan.refusal {
+        let critical =
+            look.diagnosis.severity() == Some(Severity::Critical) || look.diagnosis.has(Code::RuntimeDirectoryMissing);
+        let state = if critical { "Nobody can log in until it is resolved" } else { "SSH still works" };
+        log::error!(MESSAGE_ID = journal::REFUSED, REASON = refusal.code.as_str(); "Refused: {}. {state}. {}", refusal.message, refusal.advice);
+    }
+}

@@ -1,0 +1,38 @@
+//! sshd-mend finds an OpenSSH listener that runs a program no longer on disk, ends it safely, restarts ssh.service
+//! through systemd, and does not call it done before a new connection gets through.
+//!
+//! One run, told on one page:
+//!
+//! 1. [`observe`] collects facts about processes, sockets and units: a [`snapshot`]. Processes are pinned while they are
+//!    read ([`pid_ref`]), listeners get a new connection as a test ([`probe`]), and systemd is asked in two ways
+//!    ([`systemd`]).
+//! 2. [`diagnosis`] says what the facts mean. Pure.
+//! 3. [`preflight`] collects facts about the replacement, if one is needed: would the program on disk serve?
+//! 4. [`plan`] says which steps mend the machine, or why none is taken (a [`refusal`]). Pure. A dry run ends here.
+//! 5. [`carry_out`] takes the steps: the only place with effects. It runs in a unit of its own ([`repair_unit`]), and
+//!    what it is about to do is on [`record`] first.
+//! 6. [`report`] says what came of it, to people and programs; [`journal`] to the log.
+//!
+//! [`agent`] is this page as code.
+
+pub mod address;
+pub mod agent;
+pub mod carry_out;
+pub mod cli;
+pub mod deadline;
+pub mod diagnosis;
+pub mod journal;
+pub mod observe;
+pub mod pid_ref;
+pub mod plan;
+pub mod preflight;
+pub mod probe;
+pub mod program;
+pub mod record;
+pub mod refusal;
+pub mod repair_unit;
+pub mod report;
+pub mod settings;
+pub mod signals;
+pub mod snapshot;
+pub mod systemd;

@@ -1,0 +1,129 @@
+//! The program: parses, starts the log, runs, and turns the outcome into an exit status.
+
+use clap::Parser;
+use log::LevelFilter;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use sshd_mend::agent::{self, Run};
+use sshd_mend::cli::{Cli, Command};
+use sshd_mend::diagnosis::Severity;
+use sshd_mend::journal::{self, Journal};
+use sshd_mend::observe::{Probing, Unexaminable};
+use sshd_mend::plan::Trigger;
+use sshd_mend::record::Record;
+use sshd_mend::refusal::Reason;
+use sshd_mend::repair_unit;
+use sshd_mend::report::{self, Outcome, Style, Verdict};
+use sshd_mend::settings::{self, Hook, Settings};
+use sshd_mend::signals::Signals;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // It knows by itself that help goes to stdout and a mistake to stderr.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 3 } else { 0 });
+        }
+    };
+    let changes_nothing = matches!(cli.command, Command::Check { .. } | Command::Repair { dry_run: true, .. });
+    let terminal = if cli.verbose { LevelFilter::Debug } else { LevelFilter::Error };
+    let _log = journal::start(if changes_nothing { Journal::Silent } else { Journal::Write }, terminal);
+    let signals = match Signals::note() {
+        Ok(signals) => signals,
+        Err(error) => {
+            return finish(
+                &agent::unknown("", &format!("signals could not be handled: {error}. Nothing was done")),
+                false,
+                style(&cli),
+            );
+        }
+    };
+    match cli.command {
+        Command::Hook => {
+            hook(&signals, style(&cli));
+            ExitCode::SUCCESS
+        }
+        Command::CarryOut => ExitCode::from(work(&signals).exit_status),
+        Command::Check { json } => finish(&person(&signals, "check", |run| run.examine(false)), json, style(&cli)),
+        Command::Repair { dry_run: true, json } => {
+            finish(&person(&signals, "repair", |run| run.examine(true)), json, style(&cli))
+        }
+        Command::Repair { dry_run: false, json } => {
+            finish(&person(&signals, "repair", |run| run.repair()), json, style(&cli))
+        }
+    }
+}
+
+type Examined = Result<Outcome, Unexaminable>;
+
+/// A run that a person asked for.
+fn person(signals: &Signals, command: &'static str, run: impl Fn(&Run<'_>) -> Examined) -> Outcome {
+    let settings = match settings::read(Path::new(settings::PATH)) {
+        Ok(settings) => settings,
+        Err(error) => return agent::unknown(command, &error.to_string()),
+    };
+    let outcome =
+        agent::examinable().and_then(|()| run(&Run::new(command, Trigger::Repair, Probing::All, settings, signals)));
+    outcome.unwrap_or_else(|error| agent::unknown(command, &error.to_string()))
+}
+
+/// A run inside a package run: silent if there is nothing to say, and never a reason for the package run to fail.
+fn hook(signals: &Signals, style: Style) {
+    let (settings, mistake) = match settings::read(Path::new(settings::PATH)) {
+        Ok(settings) => (settings, None),
+        Err(error) => (Settings { hook: Hook::Report, ..Settings::default() }, Some(error)),
+    };
+    if settings.hook == Hook::Off || agent::examinable().is_err() {
+        return;
+    }
+    let run = Run::new("hook", Trigger::Hook, Probing::Suspects, settings, signals);
+    let suspended = std::env::var_os("SSHD_MEND_SUSPEND").is_some_and(|value| value == "1");
+    let outcome = match (suspended, settings.hook) {
+        (true, _) => run.refuse(Reason::Suspended),
+        (false, Hook::Report) => run.examine(false),
+        (false, _) => run.repair(),
+    };
+    let outcome = outcome.unwrap_or_else(|error| agent::unknown("hook", &error.to_string()));
+    let worth_saying =
+        outcome.findings.iter().any(|finding| finding.severity > Severity::Info) || outcome.verdict == Verdict::Unknown;
+    if worth_saying || mistake.is_some() {
+        let mut outcome = outcome;
+        outcome.notes.extend(mistake.map(|mistake| mistake.to_string()));
+        say(b"sshd-mend:\n");
+        report::print(&outcome, false, style);
+    }
+}
+
+/// What sshd-mend-repair.service does: the work itself, for whoever asked.
+fn work(signals: &Signals) -> Outcome {
+    let settings = settings::read(Path::new(settings::PATH)).unwrap_or_default();
+    let record = Record::open();
+    let trigger = record.as_ref().map_or(Trigger::Repair, Record::request);
+    let run = Run::new("repair", trigger, Probing::All, settings, signals);
+    let outcome = agent::examinable().and_then(|()| run.repair_here());
+    let outcome = outcome.unwrap_or_else(|error| agent::unknown("repair", &error.to_string()));
+    if let Ok(record) = record {
+        let left = record.clear_request().and_then(|()| repair_unit::leave(&record, outcome.clone()));
+        if let Err(error) = left {
+            log::error!("the outcome could not be left under /run/sshd-mend: {error}");
+        }
+    }
+    outcome
+}
+
+fn finish(outcome: &Outcome, json: bool, style: Style) -> ExitCode {
+    report::print(outcome, json, style);
+    ExitCode::from(outcome.exit_status)
+}
+
+fn style(cli: &Cli) -> Style {
+    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    Style { colour, verbose: cli.verbose, quiet: cli.quiet }
+}
+
+fn say(text: &[u8]) {
+    let _ = std::io::stdout().lock().write_all(text);
+}

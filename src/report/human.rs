@@ -1,0 +1,190 @@
+//! An outcome for a worried person at three in the morning: does a new connection get through, who holds the port since
+//! when, what was or will be done about it.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use super::{Outcome, UnitState, Verdict};
+use crate::carry_out::Done;
+use crate::diagnosis::{Code, Listener};
+use crate::plan::Action;
+use crate::probe::ProbeResult;
+
+/// How to print.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Style {
+    /// With colours.
+    pub colour: bool,
+    /// With everything that was looked at.
+    pub verbose: bool,
+    /// The verdict only.
+    pub quiet: bool,
+}
+
+/// Width of the first column: `[::]:22` and a bit.
+const COLUMN: usize = 12;
+
+/// The text for a person, with a line break at its end.
+#[must_use]
+pub fn render(outcome: &Outcome, style: Style) -> String {
+    let mut text = String::new();
+    if !style.quiet && outcome.verdict != Verdict::NotApplicable && outcome.verdict != Verdict::Unknown {
+        units(&mut text, outcome);
+        for listener in &outcome.listeners {
+            holder(&mut text, outcome, listener);
+        }
+        // After a repair the lines above show the machine as it is then; what was wrong before is told apart.
+        let mended = !outcome.done.is_empty();
+        for finding in outcome.findings.iter().filter(|f| mended || !is_shown_with_a_listener(f.code)) {
+            line(&mut text, if mended { "found" } else { "" }, &finding.message);
+        }
+        let steps: Vec<String> = if outcome.done.is_empty() && outcome.dry_run {
+            outcome.plan.iter().map(would).collect()
+        } else {
+            outcome.done.iter().map(did).collect()
+        };
+        for (index, step) in steps.iter().enumerate() {
+            let label = if outcome.dry_run { "would" } else { "done" };
+            line(&mut text, if index == 0 { label } else { "" }, step);
+        }
+    }
+    if !style.quiet {
+        for note in &outcome.notes {
+            line(&mut text, "note", note);
+        }
+    }
+    if let Some(refusal) = &outcome.refusal {
+        line(&mut text, "refused", &format!("{} ({})", refusal.message, refusal.code.as_str()));
+        line(&mut text, "what to do", &refusal.advice);
+    }
+    let (word, colour) = word(outcome.verdict);
+    let word = if style.colour { format!("\x1b[1;{colour}m{word}\x1b[0m") } else { word.to_owned() };
+    let _ = writeln!(text, "{word}  {}", conclusion(outcome));
+    text
+}
+
+fn line(text: &mut String, label: &str, content: &str) {
+    let _ = writeln!(text, "{label:COLUMN$} {content}");
+}
+
+fn units(text: &mut String, outcome: &Outcome) {
+    let states: Vec<String> = outcome.units.iter().map(|(name, unit)| format!("{name}  {}", state(unit))).collect();
+    let _ = writeln!(text, "{}", states.join("   "));
+}
+
+fn state(unit: &UnitState) -> String {
+    if unit.load != "loaded" {
+        return unit.load.clone();
+    }
+    let detail = if unit.active == "failed" { &unit.result } else { &unit.sub };
+    format!("{} ({detail}), {}", unit.active, unit.enabled)
+}
+
+fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
+    let started = humantime::format_rfc3339_seconds(listener.started).to_string();
+    let since = started.split('T').next().unwrap_or(&started);
+    let program = listener.exe.strip_suffix(" (deleted)").unwrap_or(&listener.exe);
+    let state = match (listener.stale, &listener.unit) {
+        (true, None) => format!(": {program} was replaced on disk, and no unit owns this process"),
+        (true, Some(unit)) => format!(": {program} was replaced on disk; it belongs to {unit}"),
+        (false, None) => ": no unit owns this process".to_owned(),
+        (false, Some(unit)) => format!(" ({unit})"),
+    };
+    let mut labels = listener.addresses.iter().map(SocketAddr::to_string);
+    line(text, &labels.next().unwrap_or_default(), &format!("sshd {}, running since {since}{state}", listener.pid));
+    let mut detail = listener.probe.detail.clone();
+    match listener.probe.result {
+        ProbeResult::Ok => detail = format!("a new connection gets through ({detail})"),
+        ProbeResult::Dead if outcome.findings.iter().any(|f| f.code == Code::RuntimeDirectoryMissing) => {
+            detail = "new connections are closed after the client's KEXINIT: /run/sshd is missing".to_owned();
+        }
+        ProbeResult::Dead => {}
+        ProbeResult::Inconclusive => detail = format!("whether a new connection gets through is not known: {detail}"),
+        ProbeResult::Skipped => detail = format!("not probed: {detail}"),
+    }
+    line(text, &labels.next().unwrap_or_default(), &detail);
+    for label in labels {
+        line(text, &label, "");
+    }
+}
+
+/// The listener's own lines say it already.
+const fn is_shown_with_a_listener(code: Code) -> bool {
+    matches!(code, Code::StaleOrphan | Code::StaleService)
+}
+
+fn would(action: &Action) -> String {
+    match action {
+        Action::CreateRuntimeDirectory { path } => format!("create {path}: logins may work again from here on"),
+        Action::Terminate { pid, .. } => format!("end sshd {pid} (sessions go on)"),
+        Action::ResetFailed { unit } => format!("clear the failed state of {unit}"),
+        Action::StopUnit { unit } => format!("stop {unit}"),
+        Action::StartUnit { unit } => format!("start {unit}"),
+        Action::RestartUnit { unit } => format!("restart {unit}"),
+        Action::Probe { address } => format!("see whether a new connection to {address} gets through"),
+    }
+}
+
+fn did(done: &Done) -> String {
+    let what = match &done.action {
+        Action::CreateRuntimeDirectory { path } => path.clone(),
+        Action::Terminate { pid, .. } => format!("sshd {pid}"),
+        Action::ResetFailed { unit }
+        | Action::StopUnit { unit }
+        | Action::StartUnit { unit }
+        | Action::RestartUnit { unit } => unit.clone(),
+        Action::Probe { address } => address.to_string(),
+    };
+    format!("{what}: {} ({} ms)", done.result, done.duration_ms)
+}
+
+const fn word(verdict: Verdict) -> (&'static str, u8) {
+    match verdict {
+        Verdict::Healthy => ("HEALTHY", 32),
+        Verdict::AtRisk => ("AT RISK", 33),
+        Verdict::Broken => ("BROKEN", 31),
+        Verdict::Repaired => ("REPAIRED", 32),
+        Verdict::Unverified => ("UNVERIFIED", 33),
+        Verdict::Refused => ("REFUSED", 33),
+        Verdict::Failed => ("FAILED", 31),
+        Verdict::NotApplicable => ("NOT APPLICABLE", 0),
+        Verdict::Unknown => ("UNKNOWN", 33),
+    }
+}
+
+/// No text may say that somebody can log in: a probe stops at KEXINIT.
+fn conclusion(outcome: &Outcome) -> String {
+    let mend = "To mend it: sudo sshd-mend repair";
+    let reachable = match outcome.listeners.iter().map(|listener| listener.probe.result).collect::<Vec<_>>().as_slice()
+    {
+        [] => "nobody listens for SSH right now",
+        probes if probes.contains(&ProbeResult::Dead) => "new connections do not get through",
+        probes if probes.iter().all(|probe| *probe == ProbeResult::Ok) => "new connections get through",
+        _ => "whether new connections get through is not known",
+    };
+    let sessions = match outcome.sessions {
+        super::Sessions { before: 0, .. } => String::new(),
+        super::Sessions { before, after } => format!("; {after} of {before} open sessions went on"),
+    };
+    match outcome.verdict {
+        Verdict::Healthy => match outcome.listeners.is_empty() {
+            true => "nothing is wrong".to_owned(),
+            false => format!("{reachable}, and nothing is wrong"),
+        },
+        Verdict::AtRisk if outcome.plan.is_empty() => reachable.to_owned(),
+        Verdict::AtRisk => format!("{reachable}, but the next restart of ssh.service may lock everybody out. {mend}"),
+        Verdict::Broken if outcome.plan.is_empty() => "nobody can log in".to_owned(),
+        Verdict::Broken => format!("nobody can log in. {mend}"),
+        Verdict::Repaired => {
+            let gap = outcome.unreachable_ms.map(|ms| format!("; SSH did not answer for {ms} ms")).unwrap_or_default();
+            format!("new connections get through again{sessions}{gap}")
+        }
+        Verdict::Unverified => format!("it was mended, but {reachable}{sessions}. See: journalctl -t sshd-mend"),
+        Verdict::Refused => format!("nothing was ended, and {reachable}"),
+        Verdict::Failed => format!(
+            "{reachable}{sessions}. Keep the sessions that you have open. See: journalctl -t sshd-mend; systemctl status ssh.service ssh.socket"
+        ),
+        Verdict::NotApplicable => "there is no OpenSSH server on this machine".to_owned(),
+        Verdict::Unknown => "the machine could not be examined".to_owned(),
+    }
+}

@@ -1,0 +1,222 @@
+//! systemd, asked in two ways: over the system bus, and through systemctl, which reaches systemd without the bus.
+//!
+//! The bus can be away in the middle of an upgrade (dbus-daemon restarts, systemd re-executes itself). A request whose
+//! answer was lost may have been carried out, so what came of a job is judged by the unit's state as well.
+
+mod bus;
+mod systemctl;
+
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::snapshot::Unit;
+use bus::Bus;
+use systemctl::Systemctl;
+
+/// How long the bus may be away before systemctl is asked: a restart of dbus-daemon, a re-execution of systemd.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is asked of systemd for a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Job {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop it, and start it again.
+    Restart,
+}
+
+impl Job {
+    const fn verb(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// Why systemd did not do, or say, what it was asked for.
+#[derive(Debug)]
+pub enum Error {
+    /// Neither the bus nor systemctl reached it.
+    Unreachable(String),
+    /// It said no: its error name, and its text.
+    Refused {
+        /// The unit.
+        unit: String,
+        /// D-Bus error name, or systemctl's exit status.
+        name: String,
+        /// In systemd's words.
+        text: String,
+    },
+    /// The job ended with another result than `done`.
+    JobFailed {
+        /// The unit.
+        unit: String,
+        /// What was asked for.
+        job: Job,
+        /// systemd's result: failed, dependency, timeout, canceled, skipped, …
+        result: String,
+    },
+    /// The job did not end before the deadline.
+    JobTimedOut {
+        /// The unit.
+        unit: String,
+        /// What was asked for.
+        job: Job,
+    },
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(why) => {
+                write!(f, "systemd did not answer, neither on the system bus nor through systemctl: {why}")
+            }
+            Self::Refused { unit, name, text } => write!(f, "systemd refused a request for {unit}: {text} ({name})"),
+            Self::JobFailed { unit, job, result } => {
+                write!(
+                    f,
+                    "systemd could not {} {unit}: the job ended with \"{result}\". See: journalctl -u {unit}",
+                    job.verb()
+                )
+            }
+            Self::JobTimedOut { unit, job } => write!(f, "systemd did not finish to {} {unit} in time", job.verb()),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why one of the two ways failed.
+enum Failure {
+    /// systemd answered, and the answer is no.
+    Final(Error),
+    /// No answer came. Perhaps it is there again in a moment.
+    NoAnswer(String),
+}
+
+/// The manager of this machine's units.
+pub struct Manager {
+    bus: RefCell<Option<Bus>>,
+    systemctl: Systemctl,
+    deadline: Deadline,
+}
+
+impl Manager {
+    /// A manager that answers within `deadline`. Connects when it is first asked.
+    #[must_use]
+    pub fn new(deadline: Deadline) -> Self {
+        Self { bus: RefCell::new(None), systemctl: Systemctl, deadline }
+    }
+
+    /// Reads a unit's properties. A unit that does not exist has `LoadState=not-found`.
+    ///
+    /// # Errors
+    /// systemd did not answer.
+    pub fn unit(&self, name: &str) -> Result<Unit, Error> {
+        self.ask(|bus| bus.unit(name), |systemctl| systemctl.unit(name, self.deadline))
+    }
+
+    /// The system is being shut down (`SystemState` is `stopping`).
+    ///
+    /// # Errors
+    /// systemd did not answer.
+    pub fn is_stopping(&self) -> Result<bool, Error> {
+        self.ask(Bus::is_stopping, |systemctl| systemctl.is_stopping(self.deadline))
+    }
+
+    /// Clears a unit's failed state and its start counter.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn reset_failed(&self, name: &str) -> Result<(), Error> {
+        self.ask(|bus| bus.reset_failed(name), |systemctl| systemctl.reset_failed(name, self.deadline))
+    }
+
+    /// Queues a job in mode `fail`, which never cancels somebody else's, and does not wait for it.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn enqueue(&self, job: Job, unit: &str) -> Result<(), Error> {
+        self.ask(|bus| bus.enqueue(job, unit), |systemctl| systemctl.enqueue(job, unit, self.deadline))
+    }
+
+    /// Queues a job as [`Self::enqueue`] does and waits until it is done and the unit is in the state that it asked for.
+    ///
+    /// # Errors
+    /// systemd did not answer, refused, the job failed, or it took too long.
+    pub fn run(&self, job: Job, unit: &str, deadline: Deadline) -> Result<(), Error> {
+        self.enqueue(job, unit)?;
+        loop {
+            let told = self.bus.borrow().as_ref().and_then(|bus| bus.job_result(unit, POLL.min(deadline.remaining())));
+            if self.bus.borrow().is_none() {
+                std::thread::sleep(POLL.min(deadline.remaining()));
+            }
+            if let Some(result) = told.filter(|result| result != "done") {
+                return Err(Error::JobFailed { unit: unit.to_owned(), job, result });
+            }
+            let state = self.unit(unit)?;
+            if !state.job {
+                // `done` does not mean running: an unmet Condition gives it too.
+                let reached = if job == Job::Stop { !state.is_active() } else { state.active == "active" };
+                return if reached {
+                    Ok(())
+                } else {
+                    Err(Error::JobFailed { unit: unit.to_owned(), job, result: state.active })
+                };
+            }
+            if deadline.has_passed() {
+                return Err(Error::JobTimedOut { unit: unit.to_owned(), job });
+            }
+        }
+    }
+
+    /// Asks over the bus; if that gives no answer for [`PATIENCE`], through systemctl.
+    fn ask<T>(
+        &self,
+        over_bus: impl Fn(&Bus) -> Result<T, Failure>,
+        through_systemctl: impl Fn(&Systemctl) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let patience = self.deadline.at_most(PATIENCE);
+        let mut why = String::new();
+        while bus::is_there() {
+            match self.connected(&over_bus) {
+                Ok(answer) => return Ok(answer),
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::NoAnswer(reason)) => {
+                    log::debug!("the system bus gave no answer: {reason}");
+                    self.bus.replace(None);
+                    why = reason;
+                }
+            }
+            if patience.has_passed() {
+                break;
+            }
+            std::thread::sleep(POLL.min(patience.remaining()));
+        }
+        match through_systemctl(&self.systemctl) {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Final(error)) => Err(error),
+            Err(Failure::NoAnswer(reason)) => Err(Error::Unreachable(format!("{why}; {reason}"))),
+        }
+    }
+
+    fn connected<T>(&self, ask: impl Fn(&Bus) -> Result<T, Failure>) -> Result<T, Failure> {
+        if self.bus.borrow().is_none() {
+            self.bus.replace(Some(Bus::connect()?));
+        }
+        match self.bus.borrow().as_ref() {
+            Some(bus) => ask(bus),
+            None => Err(Failure::NoAnswer("not connected".to_owned())),
+        }
+    }
+}
+
+/// Between two looks at a unit's state.
+const POLL: Duration = Duration::from_millis(200);
