@@ -45,9 +45,14 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A run for `command`, asked for by `trigger`.
     #[must_use]
-    pub fn new(command: &'static str, trigger: Trigger, settings: Settings, signals: &'a Signals) -> Self {
+    pub fn new(
+        command: &'static str,
+        trigger: Trigger,
+        probing: Probing,
+        settings: Settings,
+        signals: &'a Signals,
+    ) -> Self {
         let deadline = Deadline::after(settings.deadline);
-        let probing = if trigger == Trigger::Hook { Probing::Suspects } else { Probing::All };
         Self {
             command,
             trigger,

@@ -35,7 +35,7 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         }
         // After a repair the lines above show the machine as it is then; what was wrong before is told apart.
         let mended = !outcome.done.is_empty();
-        for finding in outcome.findings.iter().filter(|f| mended || !is_shown_with_a_listener(f.code)) {
+        for finding in outcome.findings.iter().filter(|f| mended || !is_shown_with_a_listener(f.code, outcome)) {
             line(&mut text, if mended { "found" } else { "" }, &finding.message);
         }
         let steps: Vec<String> = if outcome.done.is_empty() && outcome.dry_run {
@@ -109,8 +109,12 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
 }
 
 /// The listener's own lines say it already.
-const fn is_shown_with_a_listener(code: Code) -> bool {
-    matches!(code, Code::StaleOrphan | Code::StaleService)
+fn is_shown_with_a_listener(code: Code, outcome: &Outcome) -> bool {
+    match code {
+        Code::StaleOrphan | Code::StaleService => true,
+        Code::RuntimeDirectoryMissing => outcome.listeners.iter().any(|listener| listener.probe.is_dead()),
+        _ => false,
+    }
 }
 
 fn would(action: &Action) -> String {

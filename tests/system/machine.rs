@@ -1,0 +1,241 @@
+//! A throwaway Debian with systemd as PID 1. It ends with its value, and leaves nothing behind.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// For everything that is waited for. A boot takes a second, an upgrade of openssh-server three.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// A machine that runs.
+pub struct Machine {
+    name: String,
+    supervisor: Child,
+    directory: PathBuf,
+}
+
+/// What a command inside a machine came to.
+#[derive(Debug, Clone)]
+pub struct Output {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// The same, if it succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.status, 0, "{self:#?}");
+        self
+    }
+
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:#?}"))
+    }
+}
+
+/// Where the root file systems are, see tests/system/prepare.
+pub fn lab() -> PathBuf {
+    std::env::var_os("SSHD_MEND_LAB").map_or_else(|| PathBuf::from("/var/cache/sshd-mend-lab"), PathBuf::from)
+}
+
+/// The package under test. tests/run builds it and says where it is.
+pub fn package() -> PathBuf {
+    let path = std::env::var_os("SSHD_MEND_DEB").expect("SSHD_MEND_DEB names the package under test: use tests/run");
+    std::fs::canonicalize(&path).unwrap_or_else(|error| panic!("{}: {error}", Path::new(&path).display()))
+}
+
+fn script(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/system").join(name)
+}
+
+impl Machine {
+    /// Boots a machine from a root file system that tests/system/prepare made.
+    pub fn boot(root: &str) -> Self {
+        let name = format!("sshd-mend-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let directory = std::env::temp_dir().join(&name);
+        std::fs::create_dir_all(&directory).expect("a directory for what goes into the machine");
+        let console = std::fs::File::create(directory.join("console")).expect("a file for the console");
+        let root = lab().join(root);
+        assert!(root.join("usr").is_dir(), "{} is missing: run tests/system/prepare", root.display());
+        let supervisor = Command::new(script("boot"))
+            .args([name.as_str(), root.to_str().expect("a path in UTF-8")])
+            .arg(format!("--bind={}:/lab", directory.display()))
+            .stdin(Stdio::null())
+            .stdout(console.try_clone().expect("a second descriptor"))
+            .stderr(console)
+            .spawn()
+            .expect("tests/system/boot starts");
+        let machine = Self { name, supervisor, directory };
+        machine.wait_until("systemd is up", |machine| {
+            machine.leader().is_some()
+                && matches!(machine.sh("systemctl is-system-running").stdout.trim(), "running" | "degraded")
+        });
+        machine.sh("ip link set lo up").ok();
+        machine
+    }
+
+    /// As [`Self::boot`], with the package under test installed.
+    pub fn with_package(root: &str) -> Self {
+        let machine = Self::boot(root);
+        machine.copy_in(&package(), "sshd-mend.deb");
+        machine.sh("dpkg -i /lab/sshd-mend.deb").ok();
+        machine
+    }
+
+    /// The machine's PID 1 as seen from here: the one child of systemd-nspawn.
+    fn leader(&self) -> Option<u32> {
+        let pid = self.supervisor.id();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Puts a file into the machine, at /lab.
+    pub fn copy_in(&self, from: &Path, name: &str) {
+        std::fs::copy(from, self.directory.join(name)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+    }
+
+    /// A command that runs inside, not started yet.
+    pub fn command(&self, program: &[&str]) -> Command {
+        let mut command = Command::new(script("enter"));
+        command.args([self.name.as_str(), &self.supervisor.id().to_string()]).args(program);
+        command
+    }
+
+    /// Runs a shell script inside.
+    pub fn sh(&self, text: &str) -> Output {
+        let mut child = self
+            .command(&["/bin/sh", "-s"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("tests/system/enter starts");
+        // The shell may have ended before it read everything.
+        let _ = child.stdin.take().expect("a pipe").write_all(text.as_bytes());
+        let output = child.wait_with_output().expect("the command ends");
+        Output {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Waits for a condition, with a deadline.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !condition(self) {
+            assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}\n{}", self.console());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What the machine printed to its console.
+    pub fn console(&self) -> String {
+        std::fs::read_to_string(self.directory.join("console")).unwrap_or_default()
+    }
+
+    /// A full login over SSH, from inside over loopback: the judge of everything.
+    pub fn login(&self) -> Output {
+        self.sh("ssh root@127.0.0.1 echo logged in")
+    }
+
+    /// A full login succeeds.
+    #[track_caller]
+    pub fn assert_login(&self) {
+        let output = self.login();
+        assert!(output.status == 0 && output.stdout == "logged in\n", "no login: {output:#?}\n{}", self.state());
+    }
+
+    /// Nobody can log in.
+    #[track_caller]
+    pub fn assert_no_login(&self) {
+        let output = self.login();
+        assert!(output.status != 0, "a login succeeded: {output:#?}");
+    }
+
+    /// For the text of a failed assertion.
+    pub fn state(&self) -> String {
+        self.sh("systemctl --no-pager status ssh.service ssh.socket sshd-mend-repair.service; ss -ltnp; journalctl --no-pager -n 60")
+            .stdout
+    }
+
+    /// Brings about the incident of tests/system/incident, and returns the listener's pid.
+    pub fn incident(&self) -> i32 {
+        let script = std::fs::read_to_string(script("incident")).expect("tests/system/incident");
+        let output = self.sh(&script).ok();
+        output.stdout.trim().parse().unwrap_or_else(|_| panic!("{output:?}"))
+    }
+
+    /// Replaces openssh-server by a newer package: every maintainer script and every hook of apt runs.
+    pub fn upgrade(&self) -> Output {
+        self.sh("DEBIAN_FRONTEND=noninteractive apt-get install -y /opt/lab/openssh-server-newer.deb")
+    }
+
+    /// As [`Self::upgrade`], without the hook of the package under test.
+    pub fn upgrade_without_hook(&self) -> Output {
+        self.sh(
+            "SSHD_MEND_SUSPEND=1 DEBIAN_FRONTEND=noninteractive apt-get install -y /opt/lab/openssh-server-newer.deb",
+        )
+    }
+
+    /// The incident, then the upgrade, then the restart that needrestart would do: nobody can log in.
+    pub fn locked_out(&self) -> i32 {
+        let listener = self.incident();
+        self.upgrade_without_hook().ok();
+        self.sh("systemctl restart ssh.service");
+        self.assert_no_login();
+        listener
+    }
+
+    /// A process is there and no zombie.
+    pub fn is_alive(&self, pid: i32) -> bool {
+        self.sh(&format!("[ -e /proc/{pid}/exe ] && readlink /proc/{pid}/exe")).status == 0
+    }
+
+    /// Opens a session that stays, and returns once it is there. It is tagged by `name`.
+    pub fn open_session(&self, name: &str) -> Child {
+        let child = self
+            .command(&["ssh", "root@127.0.0.1", &format!("exec -a {name} sleep 3600")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("ssh starts");
+        self.wait_until("the session is open", |machine| machine.sh(&format!("pgrep -fx '{name} 3600'")).status == 0);
+        child
+    }
+
+    /// The session is still open, at both ends.
+    pub fn session_is_open(&self, name: &str, client: &mut Child) -> bool {
+        client.try_wait().expect("a child").is_none() && self.sh(&format!("pgrep -fx '{name} 3600'")).status == 0
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader() {
+            // SIGRTMIN+4: systemd powers off (systemd(1)).
+            let _ = Command::new("kill").args(["-s", "RTMIN+4", &leader.to_string()]).status();
+        }
+        let begun = Instant::now();
+        while self.supervisor.try_wait().is_ok_and(|status| status.is_none()) {
+            if begun.elapsed() > Duration::from_secs(15) {
+                let _ = self.supervisor.kill();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // A failed test's console is worth a look.
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! System tests: the package under test, installed on a booted Debian, judged from outside by a real ssh login.
+//!
+//! They need root and the root file systems of tests/system/prepare. A test that cannot run fails.
+
+mod hook;
+mod machine;
+mod refusals;
+mod repair;
+mod screens;
