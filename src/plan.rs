@@ -237,8 +237,11 @@ fn start(snapshot: &Snapshot) -> Result<Start, Refusal> {
     if !service.exists() {
         return Err(Reason::UnitMissing.because(""));
     }
-    if !by_socket && !service.is_enabled() && !service.is_active() && !service.masked() {
-        return Err(Reason::NothingToStart.because(""));
+    if !by_socket && !service.is_enabled() && !service.is_active() {
+        let masked = [socket, service].into_iter().find(|unit| unit.masked());
+        return Err(
+            masked.map_or_else(|| Reason::NothingToStart.because(""), |unit| Reason::UnitMasked.because(&unit.name))
+        );
     }
     actions.extend(units.iter().map(|unit| Action::ResetFailed { unit: unit.clone() }));
     let (start_unit, restart_unit) = (

@@ -147,7 +147,7 @@ fn listen_addresses(effective: &str) -> Vec<SocketAddr> {
 /// The arguments that ssh.service gives sshd, less those that choose how it runs.
 #[must_use]
 pub fn options(service: &Unit) -> Vec<String> {
-    let Some(exec) = &service.exec_start else { return Vec::new() };
+    let Some(exec) = service.server() else { return Vec::new() };
     let mut environment: Vec<(String, String)> =
         service.environment.iter().filter_map(|line| assignment(line)).collect();
     for file in &service.environment_files {

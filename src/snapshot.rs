@@ -193,6 +193,13 @@ impl Unit {
         matches!(self.active.as_str(), "active" | "activating" | "reloading" | "refreshing")
     }
 
+    /// What it starts, if that is an sshd. A wrapper is not to be run with sshd's options: `/bin/sh -t -c …` and
+    /// `/etc/init.d/ssh -t` (systemd-sysv-generator(8)) would do something else than look.
+    #[must_use]
+    pub fn server(&self) -> Option<&ExecStart> {
+        self.exec_start.as_ref().filter(|exec| exec.path.file_name().is_some_and(|name| name == "sshd"))
+    }
+
     /// In systemd's `failed` state.
     #[must_use]
     pub fn has_failed(&self) -> bool {

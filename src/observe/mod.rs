@@ -95,7 +95,7 @@ pub fn observe(manager: &Manager, probing: Probing, deadline: Deadline) -> Resul
     let service = manager.unit(SERVICE).map_err(Unexaminable::Systemd)?;
     let socket = manager.unit(SOCKET).map_err(Unexaminable::Systemd)?;
     let shutting_down = manager.is_stopping().map_err(Unexaminable::Systemd)?;
-    let program = program(service.exec_start.as_ref().map(|exec| exec.path.as_path()));
+    let program = program(service.server().map(|exec| exec.path.as_path()));
 
     let proc = Proc::host().map_err(Unexaminable::Proc)?;
     let sockets = proc.listening().map_err(Unexaminable::Proc)?;

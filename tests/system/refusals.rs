@@ -74,8 +74,9 @@ fn what_is_wrong_with_the_units() {
         ("unit-masked", "systemctl mask ssh.service", "systemctl unmask ssh.service"),
         (
             "unit-missing",
-            "cd /usr/lib/systemd/system && mv ssh.service /root/ && systemctl daemon-reload",
-            "mv /root/ssh.service /usr/lib/systemd/system/ && systemctl daemon-reload",
+            // systemd would make one of the init script.
+            "mv /usr/lib/systemd/system/ssh.service /etc/init.d/ssh /root/ && systemctl daemon-reload",
+            "mv /root/ssh.service /usr/lib/systemd/system/ && mv /root/ssh /etc/init.d/ && systemctl daemon-reload",
         ),
         ("nothing-to-start", "systemctl disable ssh.socket", "systemctl enable ssh.socket"),
         (
@@ -96,6 +97,20 @@ fn what_is_wrong_with_the_units() {
         refused(&machine, listener, code, spoil, heal);
     }
     mended(&machine, listener);
+}
+
+#[test]
+fn an_exec_start_that_is_no_sshd_is_never_run() {
+    let machine = Machine::with_package("trixie");
+    machine.incident();
+    machine.upgrade_without_hook().ok();
+    machine
+        .sh("mkdir -p /etc/systemd/system/ssh.service.d
+             printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c \"touch /run/was-run; exec /usr/sbin/sshd -D\"\\n' >/etc/systemd/system/ssh.service.d/wrapper.conf
+             systemctl daemon-reload")
+        .ok();
+    machine.sh("sshd-mend repair --dry-run");
+    assert_eq!(machine.sh("ls /run/was-run").status, 2);
 }
 
 #[test]
