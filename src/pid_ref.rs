@@ -26,7 +26,7 @@ impl PidRef {
     /// # Errors
     /// Whatever keeps the kernel from opening the two, such as EMFILE.
     pub fn open(pid: i32) -> io::Result<Option<Self>> {
-        let Some(number) = Pid::from_raw(pid) else { return Ok(None) };
+        let Some(number) = (pid > 0).then(|| Pid::from_raw(pid)).flatten() else { return Ok(None) };
         let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
             // EINVAL: the number belongs to a thread that leads no process.

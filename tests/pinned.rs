@@ -1,0 +1,104 @@
+//! The pinned process, against real children: a program that was deleted, SIGTERM ignored, a zombie, a pid used again.
+//! Needs root, as the program does.
+#![allow(missing_docs)]
+
+use sshd_mend::deadline::Deadline;
+use sshd_mend::pid_ref::PidRef;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
+}
+
+fn id(child: &Child) -> i32 {
+    i32::try_from(child.id()).expect("a pid")
+}
+
+/// A shell that runs `script` and has said "ready".
+fn ready(script: &str) -> Child {
+    let mut child = Command::new("/bin/sh")
+        .args(["-c", &format!("{script}; echo ready; while :; do sleep 0.01; done")])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("a line");
+    assert_eq!(line, "ready\n");
+    child
+}
+
+#[test]
+fn sigterm_ends_a_process_and_the_wait_sees_it() {
+    let mut child = ready("true");
+    let pinned = PidRef::open(id(&child)).expect("pinned").expect("alive");
+    assert!(!pinned.has_exited().expect("polled"));
+    pinned.terminate().expect("signalled");
+    assert!(pinned.wait(soon()).expect("polled"));
+    child.wait().expect("reaped");
+}
+
+#[test]
+fn a_process_that_ignores_sigterm_is_waited_for_and_killed() {
+    let mut child = ready("trap '' TERM");
+    let pinned = PidRef::open(id(&child)).expect("pinned").expect("alive");
+    pinned.terminate().expect("signalled");
+    assert!(!pinned.wait(Deadline::after(Duration::from_millis(200))).expect("polled"));
+    pinned.kill().expect("signalled");
+    assert!(pinned.wait(soon()).expect("polled"));
+    child.wait().expect("reaped");
+}
+
+#[test]
+fn a_zombie_has_exited() {
+    let mut child = Command::new("/bin/true").spawn().expect("a child");
+    // Not reaped yet, so its number is still taken.
+    let begun = std::time::Instant::now();
+    while PidRef::open(id(&child)).expect("pinned").is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "a zombie counts as alive");
+    }
+    assert!(std::path::Path::new(&format!("/proc/{}", child.id())).exists());
+    child.wait().expect("reaped");
+}
+
+#[test]
+fn what_never_was_cannot_be_pinned() {
+    for pid in [0, -1, i32::MAX] {
+        assert!(PidRef::open(pid).expect("no error").is_none(), "{pid}");
+    }
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_another_process() {
+    let mut first = ready("true");
+    let pid = id(&first);
+    let pinned = PidRef::open(pid).expect("pinned").expect("alive");
+    first.kill().expect("signalled");
+    first.wait().expect("reaped");
+
+    // The kernel gives out the number after the last one (pid_namespaces(7)); others may be quicker.
+    let mut second = (0..1000)
+        .find_map(|_| {
+            std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("root");
+            let mut child = Command::new("/bin/sleep").arg("1000").spawn().expect("a child");
+            if id(&child) == pid {
+                return Some(child);
+            }
+            child.kill().expect("signalled");
+            child.wait().expect("reaped");
+            None
+        })
+        .expect("the number comes round again");
+
+    assert!(pinned.has_exited().expect("polled"));
+    assert!(pinned.process().stat().is_err(), "a read through the pin tells of another process");
+    assert!(pinned.process().exe().is_err(), "a read through the pin tells of another process");
+    assert!(pinned.terminate().is_err());
+    assert!(pinned.kill().is_err());
+    assert!(second.try_wait().expect("a child").is_none(), "another process was signalled");
+    let other = PidRef::open(pid).expect("pinned").expect("alive");
+    assert!(other.process().stat().is_ok());
+    second.kill().expect("signalled");
+    second.wait().expect("reaped");
+}
