@@ -81,7 +81,7 @@ fn a_pid_that_is_used_again_is_another_process() {
     let mut second = (0..1000)
         .find_map(|_| {
             std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("root");
-            let mut child = Command::new("/bin/sleep").arg("1000").spawn().expect("a child");
+            let mut child = Command::new("/bin/sleep").arg("1000").stdout(Stdio::null()).spawn().expect("a child");
             if id(&child) == pid {
                 return Some(child);
             }

@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 const HEADER: &str =
@@ -65,7 +65,7 @@ impl Tree {
         }
         symlink(self.root(), own.join("root")).expect("a link");
         symlink(exe, own.join("exe")).expect("a link");
-        let rest = "0 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 2 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
+        let rest = "0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4242 1 2 18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0";
         std::fs::write(own.join("stat"), format!("{pid} (sshd) S {parent} {pid} {pid} {rest}\n")).expect("a file");
         let status = std::fs::read_to_string("/proc/self/status")
             .expect("/proc")
@@ -90,7 +90,7 @@ impl Tree {
     }
 
     fn facts(&self, pid: i32) -> Option<Process> {
-        let proc = Proc::below(&self.proc(), 1_700_000_000).expect("a tree");
+        let proc = Proc::below(&self.proc(), "1", 1_700_000_000).expect("a tree");
         let sockets = proc.listening().expect("a table");
         let directory = ProcDirectory::new_with_root(self.proc().join(pid.to_string())).expect("a process");
         proc.facts(&directory, &self.root().join("usr/sbin/sshd"), &sockets)
@@ -196,25 +196,40 @@ fn only_sshds_are_looked_at_whatever_the_others_are_called() {
     std::fs::remove_file(own.join("exe")).expect("the link");
     symlink(OsStr::from_bytes(b"/tmp/\xff\n\x1b[2J/sshd"), own.join("exe")).expect("a link");
     std::fs::create_dir(tree.proc().join("self-made")).expect("a directory");
-    let pids = Proc::below(&tree.proc(), 0).expect("a tree").sshd_pids(Path::new("/usr/sbin/sshd")).expect("pids");
+    let pids = Proc::below(&tree.proc(), "1", 0).expect("a tree").sshd_pids(Path::new("/usr/sbin/sshd")).expect("pids");
     assert_eq!(pids, [200, 201, 202, 204]);
 }
 
+/// The real /proc, where the test process stands for the host: PID 1 is not everywhere a test's to look at.
+fn host() -> Proc {
+    Proc::below(Path::new("/proc"), "self", 0).expect("/proc")
+}
+
+/// A child that ends with the test, however the test ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs a copy of sleep under another name.
-fn sleeping(program: &Path) -> Child {
+fn sleeping(program: &Path) -> Running {
     std::fs::copy("/bin/sleep", program).expect("a copy");
     loop {
-        match Command::new(program).arg("1000").spawn() {
+        match Command::new(program).arg("1000").stdout(Stdio::null()).spawn() {
             // Another test's fork may hold our copy open for writing until it execs.
             Err(error) if error.raw_os_error() == Some(26) => {}
-            child => return child.expect("a child"),
+            child => return Running(child.expect("a child")),
         }
     }
 }
 
-fn facts_of(child: &Child, program: &Path) -> Process {
-    let proc = Proc::host().expect("/proc");
-    let directory = ProcDirectory::new(i32::try_from(child.id()).expect("a pid")).expect("a process");
+fn facts_of(child: &Running, program: &Path) -> Process {
+    let proc = host();
+    let directory = ProcDirectory::new(i32::try_from(child.0.id()).expect("a pid")).expect("a process");
     proc.facts(&directory, program, &[]).expect("facts").expect("a process").process
 }
 
@@ -222,7 +237,7 @@ fn facts_of(child: &Child, program: &Path) -> Process {
 fn stale_is_what_the_kernel_says_and_not_what_it_is_called() {
     let directory = tempfile::tempdir().expect("a directory");
     let program = directory.path().join("sshd");
-    let mut child = sleeping(&program);
+    let child = sleeping(&program);
     let facts = facts_of(&child, &program);
     assert!(!facts.stale() && facts.at_program_path, "{facts:?}");
 
@@ -239,8 +254,6 @@ fn stale_is_what_the_kernel_says_and_not_what_it_is_called() {
     std::fs::remove_file(&program).expect("removed");
     let facts = facts_of(&child, &program);
     assert!(facts.stale() && facts.at_program_path && facts.on_disk.is_none(), "{facts:?}");
-    child.kill().expect("signalled");
-    child.wait().expect("reaped");
 }
 
 #[test]
@@ -248,18 +261,16 @@ fn a_file_that_is_really_named_deleted_is_not_stale() {
     let directory = tempfile::tempdir().expect("a directory");
     let program = directory.path().join("sshd");
     std::fs::copy("/bin/sleep", &program).expect("a copy");
-    let mut child = sleeping(&directory.path().join("sshd (deleted)"));
+    let child = sleeping(&directory.path().join("sshd (deleted)"));
     let facts = facts_of(&child, &program);
     assert!(!facts.stale() && !facts.at_program_path, "{facts:?}");
-    child.kill().expect("signalled");
-    child.wait().expect("reaped");
 }
 
 /// Only this test looks at the test process itself, whose sockets other tests do not touch.
 #[test]
 fn kinds_of_sockets_are_told_apart_by_the_kernel() {
     let own = || {
-        let proc = Proc::host().expect("/proc");
+        let proc = host();
         let sockets = proc.listening().expect("a table");
         let directory = ProcDirectory::myself().expect("a process");
         proc.facts(&directory, Path::new("/none"), &sockets).expect("facts").expect("a process").process

@@ -23,10 +23,11 @@ const PROGRAMS: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
 /// The kinds of socket that sshd uses to talk to its own host (`sk_prot->name`): the log, systemd, the audit.
 const LOCAL_PROTOCOLS: [&[u8]; 3] = [b"UNIX", b"UNIX-STREAM", b"NETLINK"];
 
-/// A `/proc`, and what of PID 1 every process is compared with.
+/// A `/proc`, and the process that stands for the host: PID 1, which every other is compared with.
 #[derive(Debug)]
 pub struct Proc {
     root: PathBuf,
+    init: PathBuf,
     boot: SystemTime,
     host: Identity,
 }
@@ -55,16 +56,17 @@ impl Proc {
     /// # Errors
     /// It is not mounted, or PID 1 is not for this user to look at.
     pub fn host() -> ProcResult<Self> {
-        Self::below(Path::new("/proc"), procfs::boot_time_secs()?)
+        Self::below(Path::new("/proc"), "1", procfs::boot_time_secs()?)
     }
 
-    /// A `/proc` at another place, of a machine that was booted at `boot` seconds since 1970.
+    /// A `/proc` at another place, where process `init` stands for a host that was booted at `boot` seconds since 1970.
     ///
     /// # Errors
-    /// It has no readable process 1.
-    pub fn below(root: &Path, boot: u64) -> ProcResult<Self> {
-        let host = identity(&ProcDirectory::new_with_root(root.join("1"))?)?;
-        Ok(Self { root: root.to_owned(), boot: SystemTime::UNIX_EPOCH + Duration::from_secs(boot), host })
+    /// It has no readable process `init`.
+    pub fn below(root: &Path, init: &str, boot: u64) -> ProcResult<Self> {
+        let init = root.join(init);
+        let host = identity(&ProcDirectory::new_with_root(init.clone())?)?;
+        Ok(Self { root: root.to_owned(), init, boot: SystemTime::UNIX_EPOCH + Duration::from_secs(boot), host })
     }
 
     /// What of the caller's own surroundings is not PID 1's, if anything.
@@ -87,7 +89,7 @@ impl Proc {
     /// # Errors
     /// The kernel's table could not be read.
     pub fn listening(&self) -> ProcResult<Vec<Socket>> {
-        listening::read(&self.root.join("1/net"))
+        listening::read(&self.init.join("net"))
     }
 
     /// Inodes of the sockets that PID 1 holds.
@@ -95,7 +97,7 @@ impl Proc {
     /// # Errors
     /// Its descriptors could not be read.
     pub fn sockets_of_init(&self) -> ProcResult<BTreeSet<u64>> {
-        let init = ProcDirectory::new_with_root(self.root.join("1"))?;
+        let init = ProcDirectory::new_with_root(self.init.clone())?;
         Ok(descriptors(&init)?.into_iter().filter_map(|descriptor| descriptor.socket).collect())
     }
 
