@@ -29,23 +29,22 @@ const COLUMN: usize = 12;
 pub fn render(outcome: &Outcome, style: Style) -> String {
     let mut text = String::new();
     if !style.quiet && outcome.verdict != Verdict::NotApplicable && outcome.verdict != Verdict::Unknown {
+        // As it came about: what was wrong, what was done about it, how the machine is now.
+        let mended = !outcome.done.is_empty();
+        if mended {
+            lines(&mut text, "found", outcome.findings.iter().map(|finding| finding.message.clone()));
+            lines(&mut text, "done", outcome.done.iter().map(did));
+        }
         units(&mut text, outcome);
         for listener in &outcome.listeners {
             holder(&mut text, outcome, listener);
         }
-        // After a repair the lines above show the machine as it is then; what was wrong before is told apart.
-        let mended = !outcome.done.is_empty();
-        for finding in outcome.findings.iter().filter(|f| mended || !is_shown_with_a_listener(f.code, outcome)) {
-            line(&mut text, if mended { "found" } else { "" }, &finding.message);
+        if !mended {
+            let apart = outcome.findings.iter().filter(|f| !is_shown_with_a_listener(f.code, outcome));
+            lines(&mut text, "", apart.map(|finding| finding.message.clone()));
         }
-        let steps: Vec<String> = if outcome.done.is_empty() && outcome.dry_run {
-            outcome.plan.iter().map(would).collect()
-        } else {
-            outcome.done.iter().map(did).collect()
-        };
-        for (index, step) in steps.iter().enumerate() {
-            let label = if outcome.dry_run { "would" } else { "done" };
-            line(&mut text, if index == 0 { label } else { "" }, step);
+        if outcome.dry_run {
+            lines(&mut text, "would", outcome.plan.iter().map(would));
         }
     }
     if !style.quiet {
@@ -65,6 +64,13 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
 
 fn line(text: &mut String, label: &str, content: &str) {
     let _ = writeln!(text, "{label:COLUMN$} {content}");
+}
+
+/// Lines under one label.
+fn lines(text: &mut String, label: &str, contents: impl Iterator<Item = String>) {
+    for (index, content) in contents.enumerate() {
+        line(text, if index == 0 { label } else { "" }, &content);
+    }
 }
 
 fn units(text: &mut String, outcome: &Outcome) {
