@@ -10,7 +10,7 @@ use crate::journal;
 use crate::observe::{self, Probing, Unexaminable, observe};
 use crate::plan::{Action, Plan, Trigger, needs_preflight, plan};
 use crate::preflight::preflight;
-use crate::record::Record;
+use crate::record::{self, Intent, Record};
 use crate::refusal::{Reason, Refusal};
 use crate::repair_unit::{self, Lost};
 use crate::report::{Outcome, Sessions, UnitState, Verdict};
@@ -70,35 +70,53 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The machine could not be examined.
     pub fn examine(&self, dry_run: bool) -> Result<Outcome, Unexaminable> {
-        let look = self.look()?;
-        Ok(Outcome { dry_run, ..self.outcome(&look, &look) })
+        let look = self.look(record::left_behind())?;
+        let mut outcome = Outcome { dry_run, ..self.outcome(&look, &look) };
+        if record::is_at_work() {
+            outcome.notes.push("a repair is at work right now: look again in a moment".to_owned());
+        }
+        Ok(outcome)
     }
 
-    /// Examines, and has `sshd-mend-repair.service` mend what is broken.
+    /// Examines, and has `sshd-mend-repair.service` mend what is broken. If it is at work already, for whoever asked,
+    /// waits for its outcome.
     ///
     /// # Errors
     /// The machine could not be examined.
     pub fn repair(&self) -> Result<Outcome, Unexaminable> {
-        let look = self.look()?;
+        if self.is_at_work() {
+            return self.follow();
+        }
+        let look = self.look(record::left_behind())?;
+        // What was seen in the middle of a repair that began meanwhile means nothing.
+        if self.is_at_work() {
+            return self.follow();
+        }
         if look.plan.is_empty() {
             report_to_journal(&look);
             return Ok(self.concluded(&look, &look, CarriedOut::default()));
         }
         // Creating a directory ends nothing: no supervisor is needed for a plan of first aid.
-        if !look.plan.replaces() || !repair_unit::is_installed(&self.manager) {
-            let unsupervised = look.plan.replaces();
-            let mut outcome = self.repair_here()?;
-            if unsupervised {
-                outcome
-                    .notes
-                    .push(format!("{} is not installed, so this process did the work itself", repair_unit::NAME));
-            }
-            return Ok(outcome);
+        if look.plan.replaces() && repair_unit::is_installed(&self.manager) {
+            return self.follow();
         }
+        let unsupervised = look.plan.replaces();
+        let mut outcome = self.repair_here()?;
+        if unsupervised {
+            outcome.notes.push(format!("{} is not installed, so this process did the work itself", repair_unit::NAME));
+        }
+        Ok(outcome)
+    }
+
+    fn is_at_work(&self) -> bool {
+        repair_unit::is_busy(&self.manager)
+    }
+
+    fn follow(&self) -> Result<Outcome, Unexaminable> {
         let patience = Deadline::after(self.settings.deadline * 2);
         match repair_unit::follow(self.trigger, &self.manager, self.signals, patience) {
             Ok(outcome) => Ok(Outcome { command: self.command.to_owned(), duration_ms: self.elapsed(), ..outcome }),
-            Err(lost) => Ok(self.lost(&look, &lost)),
+            Err(lost) => Ok(self.lost(&self.look(record::left_behind())?, &lost)),
         }
     }
 
@@ -107,7 +125,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The machine could not be examined.
     pub fn refuse(&self, reason: Reason) -> Result<Outcome, Unexaminable> {
-        let mut look = self.look()?;
+        let mut look = self.look(record::left_behind())?;
         if !look.plan.is_empty() || look.plan.refusal.is_some() {
             look.plan = Plan { actions: Vec::new(), refusal: Some(reason.because("")) };
             report_to_journal(&look);
@@ -115,8 +133,8 @@ impl<'a> Run<'a> {
         Ok(self.concluded(&look, &look, CarriedOut::default()))
     }
 
-    fn look(&self) -> Result<Look, Unexaminable> {
-        let snapshot = observe(&self.manager, self.probing, self.deadline)?;
+    fn look(&self, intent: Option<Intent>) -> Result<Look, Unexaminable> {
+        let snapshot = observe(&self.manager, self.probing, intent, self.deadline)?;
         let diagnosis = diagnose(&snapshot);
         let preflight = needs_preflight(&diagnosis, self.trigger)
             .then(|| preflight(&snapshot, self.trigger == Trigger::Hook, self.deadline));
@@ -131,47 +149,54 @@ impl<'a> Run<'a> {
     pub fn repair_here(&self) -> Result<Outcome, Unexaminable> {
         let record = Record::open();
         let lock = record.as_ref().ok().map(|record| record.lock(self.deadline));
-        let first = self.look()?;
+        // The lock is held, so an intent on record is that of a repair that was cut off.
+        let look = || self.look(record.as_ref().ok().and_then(Record::intent));
+        let first = look()?;
         report_to_journal(&first);
-        let hands = Hands {
-            manager: &self.manager,
-            grace: self.settings.grace,
-            signals: self.signals,
-            deadline: self.deadline,
-        };
+        let hands = Hands { manager: &self.manager, grace: self.settings.grace, signals: self.signals };
         let mut total = CarriedOut::default();
         let mut latest: Option<Look> = None;
         for _ in 0..LOOKS {
-            let mut look = latest.as_ref().unwrap_or(&first);
-            if look.plan.replaces() && look.plan.begins_with_first_aid() {
+            let mut current = latest.as_ref().unwrap_or(&first);
+            if current.plan.replaces() && current.plan.begins_with_first_aid() {
                 total.done.push(first_aid());
                 // Only now can be seen what the program on disk can do.
-                look = latest.insert(self.look()?);
-                if look.plan.begins_with_first_aid() {
+                current = latest.insert(look()?);
+                if current.plan.begins_with_first_aid() {
                     break;
                 }
             }
-            if look.plan.refusal.is_some() {
-                total.refusal.clone_from(&look.plan.refusal);
+            if current.plan.refusal.is_some() {
+                total.refusal.clone_from(&current.plan.refusal);
             }
-            if look.plan.is_empty() {
+            if current.plan.is_empty() {
+                total.changed = false;
                 break;
             }
-            if let (Some(Err(error)), true) = (&lock, look.plan.replaces()) {
+            if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
                 total.refusal = Some(Reason::CannotRecord.because(&error.to_string()));
                 break;
             }
-            let out = carry_out(&look.plan, &look.snapshot, &look.diagnosis, record.as_ref().ok(), &hands);
+            let out = carry_out(&current.plan, &current.snapshot, &current.diagnosis, record.as_ref().ok(), &hands);
             let changed = out.changed;
             total.add(out);
             if !changed || self.signals.noted() {
                 break;
             }
-            latest = Some(self.look()?);
+            latest = Some(look()?);
+        }
+        let last = if total.done.is_empty() { None } else { look().ok() };
+        let last = last.as_ref().unwrap_or(&first);
+        if let (Some(refusal), Ok(record)) = (&total.refusal, &record) {
+            // Somebody serves after all, or nobody is meant to: nothing is left to be finished.
+            let unwanted = matches!(refusal.code, Reason::NotToBeRun | Reason::UnitMasked);
+            if unwanted || !last.diagnosis.listeners.is_empty() {
+                let cleared = record.clear_intent();
+                log::debug!("the intent was taken off the record: {cleared:?}");
+            }
         }
         drop(lock);
-        let last = if total.done.is_empty() { None } else { Some(self.look()?) };
-        Ok(self.concluded(&first, last.as_ref().unwrap_or(&first), total))
+        Ok(self.concluded(&first, last, total))
     }
 
     fn concluded(&self, first: &Look, last: &Look, out: CarriedOut) -> Outcome {
@@ -180,7 +205,9 @@ impl<'a> Run<'a> {
         let tried = |wanted: bool| out.done.iter().filter(move |done| done.ok == wanted);
         let probed = tried(true).any(|done| matches!(done.action, Action::Probe { .. }));
         let nobody = last.diagnosis.listeners.is_empty() && !last.snapshot.socket.is_active() && !out.done.is_empty();
-        let verdict = if refusal.is_some() {
+        let verdict = if last.snapshot.rescue.is_active() && !out.done.is_empty() {
+            Verdict::Rescued
+        } else if refusal.is_some() {
             Verdict::Refused
         } else if out.done.is_empty() && !out.changed {
             Verdict::of(remaining, last.diagnosis.applicable)
@@ -229,6 +256,7 @@ impl<'a> Run<'a> {
             unreachable_ms: None,
             duration_ms: self.elapsed(),
             notes: Vec::new(),
+            others: others(&first.snapshot, &first.diagnosis),
         }
     }
 
@@ -238,11 +266,9 @@ impl<'a> Run<'a> {
         let refusal: Option<Refusal> =
             matches!(lost, Lost::CannotRecord(_)).then(|| Reason::CannotRecord.because(&lost.to_string()));
         let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Unverified };
-        let now = self.look().ok();
-        let now = now.as_ref().unwrap_or(look);
-        let mut outcome = self.outcome(look, now);
+        let mut outcome = self.outcome(look, look);
         outcome.notes.push(lost.to_string());
-        let exit_status = verdict.exit_status(now.diagnosis.severity());
+        let exit_status = verdict.exit_status(look.diagnosis.severity());
         Outcome { verdict, exit_status, refusal, ..outcome }
     }
 
@@ -281,6 +307,7 @@ pub fn unknown(command: &str, why: &str) -> Outcome {
         unreachable_ms: None,
         duration_ms: 0,
         notes: vec![why.to_owned()],
+        others: Vec::new(),
     }
 }
 
@@ -290,6 +317,18 @@ pub fn unknown(command: &str, why: &str) -> Outcome {
 /// Says what is in the way.
 pub fn examinable() -> Result<(), Unexaminable> {
     observe::examinable()
+}
+
+/// Processes that are called sshd and that nothing is done to, and why.
+fn others(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
+    let named = |pid: i32| {
+        let process = snapshot.processes.iter().find(|process| process.pid == pid);
+        process.map(|process| process.exe.to_string_lossy().escape_debug().to_string()).unwrap_or_default()
+    };
+    let left_out = diagnosis.left_out.iter();
+    let left_out = left_out.map(|(pid, why)| format!("{pid} ({}) is left alone: {}", named(*pid), why.reason()));
+    let sessions = diagnosis.sessions.iter().map(|pid| format!("{pid} ({}) serves a connection", named(*pid)));
+    left_out.chain(sessions).collect()
 }
 
 fn report_to_journal(look: &Look) {

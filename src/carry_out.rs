@@ -6,30 +6,32 @@
 
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
-use crate::diagnosis::{self, is_listener};
+use crate::diagnosis::Diagnosis;
 use crate::journal;
-use crate::observe::{RUNTIME_DIRECTORY, look_again};
+use crate::observe::{RUNTIME_DIRECTORY, SERVICE, SOCKET};
 use crate::pid_ref::PidRef;
 use crate::plan::{Action, Plan};
 use crate::probe::{Probe, ProbeResult, probe};
 use crate::record::{Intent, Record, boot_id};
 use crate::refusal::{Reason, Refusal};
+use crate::rescue;
 use crate::signals::Signals;
-use crate::snapshot::{Process, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::systemd::{Error, Job, Manager};
+use crate::target::{self, Target};
 
-/// For one job of systemd. A restart of ssh.service takes 0.1 s, and its own TimeoutStartSec= is 90 s.
-const JOB: Duration = Duration::from_secs(30);
-/// After SIGKILL. Only a process in uninterruptible sleep takes longer.
-const KILLED: Duration = Duration::from_secs(3);
+/// For one job of systemd. A restart of ssh.service takes 0.1 s; what takes longer than this keeps people out.
+const JOB: Duration = Duration::from_secs(15);
 /// How long a fresh listener may take until it accepts, where its unit does not tell that it is ready.
 const READY: Duration = Duration::from_secs(5);
+
+/// For the probe of one address.
+const PROBE: Duration = Duration::from_secs(15);
 
 /// A step that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,8 +72,6 @@ pub struct Hands<'a> {
     pub grace: Duration,
     /// Requests to stop.
     pub signals: &'a Signals,
-    /// For what can wait. The start of a successor cannot.
-    pub deadline: Deadline,
 }
 
 /// Creates sshd's privilege separation directory, which alone brings logins back if it is missing.
@@ -91,161 +91,244 @@ pub fn first_aid() -> Done {
     done
 }
 
-/// Takes the steps of a plan that replaces listeners.
+/// Takes the steps of a plan.
 #[must_use]
 pub fn carry_out(
     plan: &Plan,
     snapshot: &Snapshot,
-    diagnosis: &diagnosis::Diagnosis,
+    diagnosis: &Diagnosis,
     record: Option<&Record>,
     hands: &Hands<'_>,
 ) -> CarriedOut {
-    let mut out = CarriedOut::default();
-    let sessions = pin_all(&diagnosis.sessions);
-    out.sessions_before = sessions.len();
-    let old = match pin_targets(plan, snapshot, diagnosis) {
-        Some(old) => old,
-        None => return CarriedOut { changed: true, ..out },
-    };
+    let sessions: Vec<PidRef> = diagnosis.sessions.iter().filter_map(|pid| PidRef::open(*pid).ok().flatten()).collect();
+    let mut out = CarriedOut { sessions_before: sessions.len(), ..CarriedOut::default() };
+    let Some(old) = target::pin(plan, snapshot, diagnosis) else { return CarriedOut { changed: true, ..out } };
     if plan.replaces() {
-        if let Err(refusal) = announce(plan, &old, record) {
+        if let Err(refusal) = announce(plan, record) {
             return CarriedOut { refusal: Some(refusal), sessions_after: sessions.len(), ..out };
         }
     }
-    let mut unreachable_since = None;
-    for action in &plan.actions {
-        let begun = Instant::now();
-        let result = match action {
-            Action::CreateRuntimeDirectory { .. } => {
-                out.done.push(first_aid());
-                continue;
-            }
-            Action::Terminate { pid, .. } => {
-                let Some(target) = old.iter().find(|target| target.pinned.pid() == *pid) else { continue };
-                if unreachable_since.is_none()
-                    && (hands.signals.noted() || !target.is_unchanged(&snapshot.program.path))
-                {
-                    out.changed = true;
-                    break;
-                }
-                unreachable_since.get_or_insert(begun);
-                target.end(hands.grace)
-            }
-            Action::ResetFailed { unit } => {
-                hands.manager.reset_failed(unit).map(|()| "cleared".to_owned()).map_err(|error| error.to_string())
-            }
-            Action::StopUnit { unit } => run(hands.manager, Job::Stop, unit),
-            Action::StartUnit { unit } => run(hands.manager, Job::Start, unit),
-            Action::RestartUnit { unit } => {
-                unreachable_since.get_or_insert(begun);
-                run(hands.manager, Job::Restart, unit)
-            }
-            Action::Probe { address } => verify(*address, &old, hands),
-        };
-        if matches!((action, &result), (Action::Probe { .. }, Ok(_))) {
-            out.unreachable = out.unreachable.or(unreachable_since.map(|since| since.elapsed()));
+    let mut work =
+        Work { hands, old: &old, program: &snapshot.program.path, done: Vec::new(), unreachable_since: None };
+    let finished = match work.end_listeners(plan) {
+        Ended::AsPlanned => {
+            let up = work.bring_up(plan);
+            let reachable = work.verify(plan, &mut out.unreachable);
+            !plan.replaces() || reachable || (up && work.serves()) || work.rescue(plan)
         }
-        let done = finished(action.clone(), begun, result);
-        log_done(&done, &old);
-        out.done.push(done);
-    }
-    if let Some(record) = record {
+        Ended::Changed => {
+            out.changed = true;
+            true
+        }
+        Ended::StillThere => false,
+    };
+    // What is not finished stays on record: systemd starts this program again, or the next package run does.
+    if let Some(record) = record.filter(|_| finished) {
         let cleared = record.clear_intent();
         log::debug!("the intent was taken off the record: {cleared:?}");
     }
     out.sessions_after = sessions.iter().filter(|session| session.has_exited().is_ok_and(|exited| !exited)).count();
-    out
+    CarriedOut { done: work.done, ..out }
 }
 
-/// A listener that is to be replaced, pinned.
-struct Target<'a> {
-    pinned: PidRef,
-    judged: &'a Process,
-}
-
-impl Target<'_> {
-    /// It is still what it was when it was judged.
-    fn is_unchanged(&self, program: &Path) -> bool {
-        look_again(&self.pinned, program).ok().flatten().is_some_and(|now| {
-            is_listener(&now)
-                && now.started_ticks == self.judged.started_ticks
-                && now.stale() == self.judged.stale()
-                && now.image == self.judged.image
-                && now.listening == self.judged.listening
-        })
-    }
-
-    /// SIGTERM, a wait, SIGKILL. SIGTERM frees the port at once, and sessions go on.
-    fn end(&self, grace: Duration) -> Result<String, String> {
-        let gone = |error: std::io::Error| {
-            self.pinned.has_exited().unwrap_or(false).then(|| "had exited".to_owned()).ok_or_else(|| error.to_string())
-        };
-        if let Err(error) = self.pinned.terminate() {
-            return gone(error);
-        }
-        if self.pinned.wait(Deadline::after(grace)).unwrap_or(false) {
-            return Ok("ended by SIGTERM".to_owned());
-        }
-        if let Err(error) = self.pinned.kill() {
-            return gone(error);
-        }
-        if self.pinned.wait(Deadline::after(KILLED)).unwrap_or(false) {
-            return Ok("ended by SIGKILL".to_owned());
-        }
-        Err("it is still there after SIGKILL".to_owned())
-    }
-}
-
-fn pin_all(pids: &[i32]) -> Vec<PidRef> {
-    pids.iter().filter_map(|pid| PidRef::open(*pid).ok().flatten()).collect()
-}
-
-/// Pins the listeners that the plan ends or restarts. `None`: one of them is no longer what it was.
-fn pin_targets<'a>(plan: &Plan, snapshot: &'a Snapshot, diagnosis: &diagnosis::Diagnosis) -> Option<Vec<Target<'a>>> {
-    let restarted = |unit: &str| {
-        plan.actions.iter().any(|action| matches!(action, Action::RestartUnit { unit: name } if name == unit))
-    };
-    let ended = |pid: i32| {
-        plan.actions.iter().any(|action| matches!(action, Action::Terminate { pid: target, .. } if *target == pid))
-    };
-    let affected = diagnosis.listeners.iter().filter(|l| ended(l.pid) || l.unit.as_deref().is_some_and(restarted));
-    let mut targets = Vec::new();
-    for listener in affected {
-        let judged = snapshot.processes.iter().find(|process| process.pid == listener.pid)?;
-        let target = Target { pinned: PidRef::open(listener.pid).ok().flatten()?, judged };
-        if !target.is_unchanged(&snapshot.program.path) {
-            return None;
-        }
-        targets.push(target);
-    }
-    Some(targets)
-}
-
-fn announce(plan: &Plan, old: &[Target<'_>], record: Option<&Record>) -> Result<(), Refusal> {
-    let addresses: BTreeSet<SocketAddr> =
-        old.iter().flat_map(|target| target.judged.listening.iter().copied()).collect();
+fn announce(plan: &Plan, record: Option<&Record>) -> Result<(), Refusal> {
     let units = plan.actions.iter().filter_map(|action| match action {
         Action::StartUnit { unit } | Action::RestartUnit { unit } => Some(unit.clone()),
         _ => None,
     });
     let record = record.ok_or_else(|| Reason::CannotRecord.because(""))?;
     boot_id()
-        .and_then(|boot_id| record.write_intent(&Intent { boot_id, addresses, units: units.collect() }))
+        .and_then(|boot_id| record.write_intent(&Intent { boot_id, addresses: plan.probed(), units: units.collect() }))
         .map_err(|error| Reason::CannotRecord.because(&error.to_string()))
 }
 
+/// How the ending of listeners went.
+enum Ended {
+    /// All that had to be ended are gone.
+    AsPlanned,
+    /// Nothing was ended: a listener is no longer what it was, or this process was asked to stop.
+    Changed,
+    /// One got SIGKILL and is still there, in uninterruptible sleep. A start would fail and take /run/sshd along.
+    StillThere,
+}
+
+/// A plan on its way.
+struct Work<'a> {
+    hands: &'a Hands<'a>,
+    old: &'a [Target<'a>],
+    program: &'a Path,
+    done: Vec<Done>,
+    /// When the first listener was signalled, or its unit's restart asked for.
+    unreachable_since: Option<Instant>,
+}
+
+impl Work<'_> {
+    fn end_listeners(&mut self, plan: &Plan) -> Ended {
+        for action in &plan.actions {
+            let Action::Terminate { pid, .. } = action else { continue };
+            let Some(target) = self.old.iter().find(|target| target.pid() == *pid) else { continue };
+            if !target.is_unchanged(self.program) || (self.unreachable_since.is_none() && self.hands.signals.noted()) {
+                if self.unreachable_since.is_none() {
+                    return Ended::Changed;
+                }
+                continue;
+            }
+            let begun = Instant::now();
+            self.unreachable_since.get_or_insert(begun);
+            if !self.record(action, begun, target.end(self.hands.grace)) {
+                self.record_first_aid();
+                return Ended::StillThere;
+            }
+        }
+        Ended::AsPlanned
+    }
+
+    /// Starts what was declared; if that fails, the service without its socket.
+    fn bring_up(&mut self, plan: &Plan) -> bool {
+        for action in &plan.actions {
+            let begun = Instant::now();
+            let manager = self.hands.manager;
+            let result = match action {
+                Action::CreateRuntimeDirectory { .. } => {
+                    self.done.push(first_aid());
+                    continue;
+                }
+                Action::ResetFailed { unit } => {
+                    manager.reset_failed(unit).map(|()| "cleared".to_owned()).map_err(|error| error.to_string())
+                }
+                Action::StopUnit { unit } => run(manager, Job::Stop, unit),
+                Action::StartUnit { unit } => run(manager, Job::Start, unit),
+                Action::StopRescue { .. } => rescue::stop(manager, Deadline::after(JOB))
+                    .map(|()| "stopped".to_owned())
+                    .map_err(|error| error.to_string()),
+                Action::RestartUnit { unit } => run(manager, Job::Restart, unit),
+                Action::Terminate { .. } | Action::Probe { .. } | Action::StartRescue { .. } => continue,
+            };
+            if matches!(action, Action::StopRescue { .. } | Action::RestartUnit { .. }) {
+                self.unreachable_since.get_or_insert(begun);
+            }
+            if !self.record(action, begun, result) && !matches!(action, Action::ResetFailed { .. }) {
+                self.record_first_aid();
+                return self.without_the_socket(action);
+            }
+        }
+        true
+    }
+
+    /// The socket could not be started, but perhaps the service can be.
+    fn without_the_socket(&mut self, failed: &Action) -> bool {
+        if !matches!(failed, Action::StartUnit { unit } | Action::StopUnit { unit } if unit == SOCKET) {
+            return false;
+        }
+        let manager = self.hands.manager;
+        let _ = manager.abort(SOCKET);
+        let _ = manager.reset_failed(SERVICE);
+        let begun = Instant::now();
+        let action = Action::StartUnit { unit: SERVICE.to_owned() };
+        let result = run(manager, Job::Start, SERVICE);
+        self.record(&action, begun, result)
+    }
+
+    /// Probes what the plan says; one address that answers tells that SSH is back.
+    fn verify(&mut self, plan: &Plan, unreachable: &mut Option<Duration>) -> bool {
+        let mut reachable = false;
+        for action in &plan.actions {
+            let Action::Probe { address } = action else { continue };
+            let begun = Instant::now();
+            let result = self.probe(*address);
+            if self.record(action, begun, result) {
+                reachable = true;
+                *unreachable = unreachable.or(self.unreachable_since.map(|since| since.elapsed()));
+            }
+        }
+        reachable
+    }
+
+    /// A connection gets through, and not to one of the old listeners.
+    fn probe(&self, address: SocketAddr) -> Result<String, String> {
+        if self.hands.signals.noted() {
+            return Err("not probed: this process was asked to stop".to_owned());
+        }
+        if let Some(target) = self.old.iter().find(|target| !target.has_exited()) {
+            return Err(format!("the old listener {} is still there", target.pid()));
+        }
+        let ready = Deadline::after(READY);
+        loop {
+            // What was begun has to be seen, whatever is left of the deadline.
+            let Probe { result, detail } = probe(address, Deadline::after(PROBE));
+            match result {
+                ProbeResult::Ok => return Ok(format!("a new connection gets through ({detail})")),
+                ProbeResult::Dead => return Err(detail),
+                ProbeResult::Inconclusive
+                    if detail.starts_with("no connection") && !ready.has_passed() && self.serves() =>
+                {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                _ => return Err(format!("unverified: {detail}")),
+            }
+        }
+    }
+
+    /// systemd says that somebody serves SSH.
+    fn serves(&self) -> bool {
+        let active =
+            |name| self.hands.manager.unit(name).is_ok_and(|unit| unit.active == "active" && !unit.name.is_empty());
+        let per_connection =
+            || self.hands.manager.unit(SOCKET).is_ok_and(|unit| unit.accept && unit.active == "active");
+        active(SERVICE) || per_connection()
+    }
+
+    fn rescue(&mut self, plan: &Plan) -> bool {
+        let begun = Instant::now();
+        let addresses = plan.probed();
+        let action = Action::StartRescue { addresses: addresses.clone() };
+        let result = rescue::start(&addresses, self.hands.manager, Deadline::after(JOB));
+        let result =
+            result.map(|()| "serves SSH, one connection at a time".to_owned()).map_err(|error| error.to_string());
+        let started = self.record(&action, begun, result);
+        self.record_first_aid();
+        if started {
+            for address in addresses {
+                let begun = Instant::now();
+                let seen = probe(address, Deadline::after(PROBE));
+                let result =
+                    if seen.is_ok() { Ok(format!("the rescue answers ({})", seen.detail)) } else { Err(seen.detail) };
+                self.record(&Action::Probe { address }, begun, result);
+            }
+        }
+        started
+    }
+
+    /// After a failed start: whoever still listens needs the directory that the start took away.
+    fn record_first_aid(&mut self) {
+        if !Path::new(RUNTIME_DIRECTORY).is_dir() {
+            self.done.push(first_aid());
+        }
+    }
+
+    fn record(&mut self, action: &Action, begun: Instant, result: Result<String, String>) -> bool {
+        let done = finished(action.clone(), begun, result);
+        log_done(&done, self.old);
+        let ok = done.ok;
+        self.done.push(done);
+        ok
+    }
+}
+
 fn run(manager: &Manager, job: Job, unit: &str) -> Result<String, String> {
-    let deadline = Deadline::after(JOB);
-    let first = match manager.run(job, unit, deadline) {
+    let first = match manager.run(job, unit, Deadline::after(JOB)) {
         Ok(()) => return Ok(word(job).to_owned()),
+        // What hangs once hangs twice.
+        Err(error @ Error::JobTimedOut { .. }) => return Err(error.to_string()),
         Err(error) => error,
     };
-    // Once more with a clean slate: a failed start takes /run/sshd along, and may have used up the start limit.
+    // Once more with a clean slate: the start limit may have been used up, or somebody's job been in the way.
+    log::debug!("{first}; once more");
     let _ = manager.reset_failed(unit);
-    match (&first, manager.run(if job == Job::Restart { Job::Start } else { job }, unit, deadline)) {
-        (_, Ok(())) => Ok(format!("{} at the second attempt", word(job))),
-        (Error::JobFailed { .. }, Err(_)) | (_, Err(Error::Unreachable(_))) => Err(first.to_string()),
-        (_, Err(second)) => Err(second.to_string()),
+    let again = if job == Job::Restart { Job::Start } else { job };
+    match manager.run(again, unit, Deadline::after(JOB)) {
+        Ok(()) => Ok(format!("{} at the second attempt", word(job))),
+        Err(_) => Err(first.to_string()),
     }
 }
 
@@ -254,28 +337,6 @@ const fn word(job: Job) -> &'static str {
         Job::Start => "started",
         Job::Stop => "stopped",
         Job::Restart => "restarted",
-    }
-}
-
-/// A connection gets through, and not to one of the old listeners.
-fn verify(address: SocketAddr, old: &[Target<'_>], hands: &Hands<'_>) -> Result<String, String> {
-    if hands.signals.noted() {
-        return Err("not probed: this process was asked to stop".to_owned());
-    }
-    if let Some(target) = old.iter().find(|target| !target.pinned.has_exited().unwrap_or(false)) {
-        return Err(format!("the old listener {} is still there", target.pinned.pid()));
-    }
-    let ready = Deadline::after(READY);
-    loop {
-        let Probe { result, detail } = probe(address, hands.deadline);
-        match result {
-            ProbeResult::Ok => return Ok(format!("a new connection gets through ({detail})")),
-            ProbeResult::Inconclusive if detail.starts_with("no connection") && !ready.has_passed() => {
-                std::thread::sleep(Duration::from_millis(50))
-            }
-            ProbeResult::Dead => return Err(detail),
-            _ => return Err(format!("unverified: {detail}")),
-        }
     }
 }
 
@@ -291,11 +352,7 @@ fn log_done(done: &Done, old: &[Target<'_>]) {
     let (result, took) = (done.result.as_str(), done.duration_ms);
     match &done.action {
         Action::Terminate { pid, .. } => {
-            let exe = old
-                .iter()
-                .find(|t| t.pinned.pid() == *pid)
-                .map(|t| t.judged.exe.to_string_lossy().escape_debug().to_string())
-                .unwrap_or_default();
+            let exe = old.iter().find(|target| target.pid() == *pid).map(Target::exe).unwrap_or_default();
             let id = if done.ok { journal::ENDED } else { journal::FAILED };
             log::warn!(MESSAGE_ID = id, OBJECT_PID = pid, EXECUTABLE = exe.as_str(), REASON = result, DURATION_MS = took;
                 "Listener {pid} ({exe}): {result}");

@@ -55,6 +55,10 @@ pub enum Code {
     SocketDetached,
     /// Nobody listens, and an enabled unit has failed.
     Down,
+    /// A repair was cut off.
+    Interrupted,
+    /// The rescue serves.
+    RescueActive,
     /// Nobody listens, though a unit is enabled; nothing has failed.
     Stopped,
 }
@@ -70,6 +74,8 @@ impl Code {
             Self::RuntimeDirectoryMissing => "runtime-directory-missing",
             Self::SocketDetached => "socket-detached",
             Self::Down => "down",
+            Self::Interrupted => "interrupted",
+            Self::RescueActive => "rescue-active",
             Self::Stopped => "stopped",
         }
     }
@@ -219,7 +225,24 @@ pub fn diagnose(snapshot: &Snapshot) -> Diagnosis {
             ),
         });
     }
-    findings.extend(finding_about_units(snapshot, &listeners));
+    if let Some(intent) = &snapshot.intent {
+        findings.push(Finding {
+            code: Code::Interrupted,
+            severity: Severity::Critical,
+            pid: None,
+            message: format!("a repair was interrupted before {} was started again", intent.units.join(" and ")),
+        });
+    }
+    if snapshot.rescue.is_active() {
+        findings.push(Finding {
+            code: Code::RescueActive,
+            severity: Severity::Critical,
+            pid: None,
+            message: format!("{} serves SSH in place of ssh.service, which could not be started", snapshot.rescue.name),
+        });
+    } else {
+        findings.extend(finding_about_units(snapshot, &listeners));
+    }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     Diagnosis { findings, sessions, left_out: left_out.collect(), applicable, listeners }
 }
@@ -296,7 +319,8 @@ fn finding_about_units(snapshot: &Snapshot, listeners: &[Listener]) -> Option<Fi
     }
     let wanted = [service, socket].map(|unit| unit.is_enabled());
     let nobody = listeners.is_empty() && !service.is_active() && !socket.is_active() && !service.job && !socket.job;
-    if !nobody || !wanted.contains(&true) || snapshot.host.not_to_be_run {
+    // After a repair that was cut off, what looks stopped was not stopped by anybody.
+    if !nobody || !wanted.contains(&true) || snapshot.host.not_to_be_run || snapshot.intent.is_some() {
         return None;
     }
     if [service, socket].iter().any(|unit| unit.has_failed()) {

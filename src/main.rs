@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use sshd_mend::agent::{self, Run};
 use sshd_mend::cli::{Cli, Command};
-use sshd_mend::diagnosis::Severity;
+use sshd_mend::diagnosis::{Code, Severity};
 use sshd_mend::journal::{self, Journal};
 use sshd_mend::observe::{Probing, Unexaminable};
 use sshd_mend::plan::Trigger;
@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         }
     };
     let changes_nothing = matches!(cli.command, Command::Check { .. } | Command::Repair { dry_run: true, .. });
-    let terminal = if cli.verbose { LevelFilter::Debug } else { LevelFilter::Error };
+    let terminal = match (cli.verbose, cli.quiet) {
+        (true, _) => LevelFilter::Debug,
+        (_, true) => LevelFilter::Error,
+        _ => LevelFilter::Info,
+    };
     let _log = journal::start(if changes_nothing { Journal::Silent } else { Journal::Write }, terminal);
     let signals = match Signals::note() {
         Ok(signals) => signals,
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
             hook(&signals, style(&cli));
             ExitCode::SUCCESS
         }
-        Command::CarryOut => ExitCode::from(work(&signals).exit_status),
+        Command::CarryOut => work(&signals),
         Command::Check { json } => finish(&person(&signals, "check", |run| run.examine(false)), json, style(&cli)),
         Command::Repair { dry_run: true, json } => {
             finish(&person(&signals, "repair", |run| run.examine(true)), json, style(&cli))
@@ -56,6 +60,9 @@ fn main() -> ExitCode {
         }
     }
 }
+
+/// EX_TEMPFAIL of sysexits.h: none of the statuses that systemd takes for an end.
+const UNFINISHED: u8 = 75;
 
 type Examined = Result<Outcome, Unexaminable>;
 
@@ -87,8 +94,10 @@ fn hook(signals: &Signals, style: Style) {
         (false, _) => run.repair(),
     };
     let outcome = outcome.unwrap_or_else(|error| agent::unknown("hook", &error.to_string()));
+    // Who stopped SSH on purpose need not be told after every package run.
     let worth_saying =
-        outcome.findings.iter().any(|finding| finding.severity > Severity::Info) || outcome.verdict == Verdict::Unknown;
+        outcome.findings.iter().any(|finding| finding.severity > Severity::Info && finding.code != Code::Stopped)
+            || outcome.verdict == Verdict::Unknown;
     if worth_saying || mistake.is_some() {
         let mut outcome = outcome;
         outcome.notes.extend(mistake.map(|mistake| mistake.to_string()));
@@ -98,20 +107,21 @@ fn hook(signals: &Signals, style: Style) {
 }
 
 /// What sshd-mend-repair.service does: the work itself, for whoever asked.
-fn work(signals: &Signals) -> Outcome {
+///
+/// What is not finished stays on record, and the status then makes systemd start this program again.
+fn work(signals: &Signals) -> ExitCode {
     let settings = settings::read(Path::new(settings::PATH)).unwrap_or_default();
     let record = Record::open();
     let trigger = record.as_ref().map_or(Trigger::Repair, Record::request);
     let run = Run::new("repair", trigger, Probing::All, settings, signals);
     let outcome = agent::examinable().and_then(|()| run.repair_here());
     let outcome = outcome.unwrap_or_else(|error| agent::unknown("repair", &error.to_string()));
-    if let Ok(record) = record {
-        let left = record.clear_request().and_then(|()| repair_unit::leave(&record, outcome.clone()));
-        if let Err(error) = left {
-            log::error!("the outcome could not be left under /run/sshd-mend: {error}");
-        }
+    let status = outcome.exit_status;
+    let Ok(record) = record else { return ExitCode::from(status) };
+    if let Err(error) = record.clear_request().and_then(|()| repair_unit::leave(&record, outcome)) {
+        log::error!("the outcome could not be left under /run/sshd-mend: {error}");
     }
-    outcome
+    ExitCode::from(if record.intent().is_some() { UNFINISHED } else { status })
 }
 
 fn finish(outcome: &Outcome, json: bool, style: Style) -> ExitCode {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::address::Coverage;
+use crate::address::{self, Coverage};
 use crate::diagnosis::{Code, Diagnosis, Listener, Role, is_listener, role};
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE, SOCKET};
 use crate::preflight::{Check, Package, Policy, Preflight};
@@ -67,6 +67,16 @@ pub enum Action {
         /// The unit.
         unit: String,
     },
+    /// Let systemd serve SSH, one connection at a time.
+    StartRescue {
+        /// Where.
+        addresses: BTreeSet<SocketAddr>,
+    },
+    /// End that again.
+    StopRescue {
+        /// Its socket unit.
+        unit: String,
+    },
     /// See whether a new connection gets through.
     Probe {
         /// Where.
@@ -79,6 +89,16 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.actions.is_empty()
+    }
+
+    /// The addresses that it probes: those that have to be served at its end.
+    #[must_use]
+    pub fn probed(&self) -> BTreeSet<SocketAddr> {
+        let address = |action: &Action| match action {
+            Action::Probe { address } => Some(*address),
+            _ => None,
+        };
+        self.actions.iter().filter_map(address).collect()
     }
 
     /// Its first step is the mildest cure.
@@ -108,7 +128,16 @@ fn to_be_replaced(diagnosis: &Diagnosis, trigger: Trigger) -> impl Iterator<Item
 /// The plan may depend on what the program on disk can do.
 #[must_use]
 pub fn needs_preflight(diagnosis: &Diagnosis, trigger: Trigger) -> bool {
-    to_be_replaced(diagnosis, trigger).next().is_some() || diagnosis.has(Code::Down)
+    to_be_replaced(diagnosis, trigger).next().is_some() || to_be_started(diagnosis, trigger)
+}
+
+/// Nobody serves SSH as declared, and this trigger would change that.
+fn to_be_started(diagnosis: &Diagnosis, trigger: Trigger) -> bool {
+    let owned = diagnosis.listeners.iter().any(|listener| !listener.orphan);
+    diagnosis.has(Code::Down)
+        || (diagnosis.has(Code::Interrupted) && !owned)
+        // A rescue serves: a package run does not touch what people may be using to mend the machine.
+        || (diagnosis.has(Code::RescueActive) && trigger == Trigger::Repair)
 }
 
 /// Makes the plan. `preflight` may be left out if it is not [needed](needs_preflight).
@@ -119,13 +148,15 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
     if first_aid {
         actions.push(Action::CreateRuntimeDirectory { path: RUNTIME_DIRECTORY.to_owned() });
     }
-    let served: BTreeSet<SocketAddr> = diagnosis.listeners.iter().flat_map(|l| l.addresses.iter().copied()).collect();
+    let mut served: BTreeSet<SocketAddr> =
+        diagnosis.listeners.iter().flat_map(|l| l.addresses.iter().copied()).collect();
+    served.extend(snapshot.intent.iter().flat_map(|intent| intent.addresses.iter().copied()));
     let probes = |addresses: &BTreeSet<SocketAddr>| {
         addresses.iter().map(|address| Action::Probe { address: *address }).collect::<Vec<_>>()
     };
 
     let Some(preflight) = preflight.filter(|_| needs_preflight(diagnosis, trigger)) else {
-        if first_aid {
+        if first_aid || diagnosis.has(Code::Interrupted) {
             actions.extend(probes(&served));
         }
         return Plan { actions, refusal: None };
@@ -166,6 +197,9 @@ fn replacement(
         let started_ticks = snapshot.processes.iter().find(|p| p.pid == orphan.pid).map_or(0, |p| p.started_ticks);
         actions.push(Action::Terminate { pid: orphan.pid, started_ticks });
     }
+    if snapshot.rescue.is_active() && trigger == Trigger::Repair {
+        actions.push(Action::StopRescue { unit: snapshot.rescue.name.clone() });
+    }
     let start = if orphans.is_empty() && !owned.is_empty() { Start::default() } else { start(snapshot)? };
     actions.extend(start.actions);
     let mut units = start.units;
@@ -178,7 +212,11 @@ fn replacement(
 
     let involved: Vec<&Unit> = units.iter().filter_map(|name| find(snapshot, name)).collect();
     refuse_by_units(snapshot, &involved)?;
-    refuse_by_program(snapshot, preflight)?;
+    // A repair that was cut off has ended the listener already: starting can only help, whatever speaks against it.
+    let must_start = snapshot.intent.is_some() && targets.is_empty();
+    if !must_start {
+        refuse_by_program(snapshot, preflight)?;
+    }
 
     // What is restarted along with them must be served afterwards too.
     let served: BTreeSet<SocketAddr> = diagnosis
@@ -186,18 +224,19 @@ fn replacement(
         .iter()
         .filter(|l| targets.iter().any(|t| t.pid == l.pid) || l.unit.as_ref().is_some_and(|unit| units.contains(unit)))
         .flat_map(|l| l.addresses.iter().copied())
+        .chain(rescued(&snapshot.rescue))
         .collect();
     let by_socket = units.iter().any(|unit| unit == SOCKET) || snapshot.socket.is_active();
     let coverage = match (&preflight.own_addresses, by_socket) {
         (_, true) => Some(Coverage::of_socket(&snapshot.socket)),
         (Some(own), false) => Some(Coverage::of_sshd(own)),
         // Not known before /run/sshd is there again; looked at again then.
-        (None, false) if preflight.config == Check::NeedsRuntimeDirectory => None,
+        (None, false) if must_start || preflight.config == Check::NeedsRuntimeDirectory => None,
         (None, false) => {
             return Err(Reason::AddressesNotCovered.because("sshd -T does not tell which addresses it would serve"));
         }
     };
-    if let Some(coverage) = &coverage {
+    if let Some(coverage) = coverage.as_ref().filter(|_| !must_start) {
         let missing = coverage.missing(&served);
         if !missing.is_empty() {
             return Err(Reason::AddressesNotCovered.because(&list(&missing)));
@@ -207,12 +246,21 @@ fn replacement(
             return Err(Reason::ForeignListener.because(&list(&taken)));
         }
     }
-    if let (Trigger::Hook, Policy::Denies(why)) = (trigger, &preflight.policy) {
+    // What was begun is finished: the policy was asked before it began.
+    if let (Trigger::Hook, Policy::Denies(why), None) = (trigger, &preflight.policy, &snapshot.intent) {
         return Err(Reason::PolicyRcD.because(why));
     }
-    let addresses =
-        if served.is_empty() { coverage.map(|c| c.addresses().clone()).unwrap_or_default() } else { served };
+    let mut addresses = served;
+    addresses.extend(snapshot.intent.iter().flat_map(|intent| intent.addresses.iter().copied()));
+    if addresses.is_empty() {
+        addresses = coverage.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
+    }
     Ok(Replacement { actions, addresses })
+}
+
+/// Addresses at which the rescue serves.
+fn rescued(rescue: &Unit) -> impl Iterator<Item = SocketAddr> {
+    rescue.listen.iter().filter(|_| rescue.is_active()).filter_map(|text| address::parse(text))
 }
 
 /// Starting what the administrator declared.

@@ -19,6 +19,7 @@ use crate::plan::Trigger;
 /// The directory.
 pub const DIRECTORY: &str = "/run/sshd-mend";
 const INTENT: &str = "intent";
+const LOCK: &str = "lock";
 const OUTCOME: &str = "outcome";
 const REQUEST: &str = "request";
 /// None of the files comes near it.
@@ -57,6 +58,10 @@ impl Record {
             Ok(()) | Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
+        Self::open_existing()
+    }
+
+    fn open_existing() -> io::Result<Self> {
         let directory = rustix::fs::open(
             DIRECTORY,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -79,7 +84,7 @@ impl Record {
     pub fn lock(&self, deadline: Deadline) -> io::Result<Lock> {
         let file = rustix::fs::openat(
             &self.0,
-            "lock",
+            LOCK,
             OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
             Mode::RUSR | Mode::WUSR,
         )?;
@@ -100,6 +105,12 @@ impl Record {
     /// It could not be written.
     pub fn write_intent(&self, intent: &Intent) -> io::Result<()> {
         self.write(INTENT, intent)
+    }
+
+    /// The intent that is on record for this boot.
+    #[must_use]
+    pub fn intent(&self) -> Option<Intent> {
+        self.read::<Intent>(INTENT).filter(|intent| boot_id().is_ok_and(|boot_id| boot_id == intent.boot_id))
     }
 
     /// Takes the intent off the record: what it announced is done.
@@ -184,6 +195,25 @@ impl Record {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Somebody carries out effects right now.
+#[must_use]
+pub fn is_at_work() -> bool {
+    Record::open_existing().is_ok_and(|record| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::openat(&record.0, LOCK, flags, Mode::empty());
+        lock.is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
+    })
+}
+
+/// The intent of a repair that nobody carries on. Looks without creating anything.
+#[must_use]
+pub fn left_behind() -> Option<Intent> {
+    let record = Record::open_existing().ok()?;
+    let intent = record.intent()?;
+    // Looked at in this order: who ends in between has taken the intent off the record.
+    if is_at_work() { None } else { record.intent().filter(|again| *again == intent) }
 }
 
 /// Names this boot.

@@ -57,6 +57,11 @@ impl std::fmt::Display for Lost {
 
 impl std::error::Error for Lost {}
 
+/// The unit runs, or is about to.
+pub fn is_busy(manager: &Manager) -> bool {
+    manager.unit(NAME).is_ok_and(|unit| unit.is_busy())
+}
+
 /// systemd knows the unit.
 pub fn is_installed(manager: &Manager) -> bool {
     manager.unit(NAME).is_ok_and(|unit| unit.load == "loaded")
@@ -73,9 +78,14 @@ pub fn follow(trigger: Trigger, manager: &Manager, signals: &Signals, deadline: 
     manager.enqueue(Job::Start, NAME).map_err(Lost::Systemd)?;
     loop {
         let unit = manager.unit(NAME).map_err(Lost::Systemd)?;
-        if !unit.job && matches!(unit.active.as_str(), "inactive" | "failed") {
-            let left: Option<Left> = record.outcome();
-            return left.filter(|left| left.at >= asked).map(|left| left.outcome).ok_or(Lost::NoOutcome);
+        // After a crash, or while a repair cannot be finished yet, a new attempt is "activating (auto-restart)".
+        let waits = unit.sub == "auto-restart";
+        if !unit.is_busy() || waits {
+            match record.outcome::<Left>().filter(|left| left.at >= asked) {
+                Some(left) => return Ok(left.outcome),
+                None if waits => {}
+                None => return Err(Lost::NoOutcome),
+            }
         }
         if signals.noted() {
             return Err(Lost::AskedToStop);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::probe::Probe;
+use crate::record::Intent;
 
 /// Everything that a diagnosis is made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub struct Snapshot {
     pub service: Unit,
     /// `ssh.socket`.
     pub socket: Unit,
+    /// `sshd-mend-rescue.socket`.
+    pub rescue: Unit,
+    /// What a repair was about to do when it was cut off. `None` also while one is at work.
+    pub intent: Option<Intent>,
     /// Other units that own one of `processes`.
     pub other_units: Vec<Unit>,
     /// Every process whose program is called sshd, sshd-session or sshd-auth, wherever it runs.
@@ -198,6 +203,12 @@ impl Unit {
     #[must_use]
     pub fn server(&self) -> Option<&ExecStart> {
         self.exec_start.as_ref().filter(|exec| exec.path.file_name().is_some_and(|name| name == "sshd"))
+    }
+
+    /// Running, about to, or about to stop.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.job || !matches!(self.active.as_str(), "inactive" | "failed" | "maintenance" | "")
     }
 
     /// In systemd's `failed` state.

@@ -8,9 +8,14 @@ use sshd_mend::diagnosis::{Code, LeftOut, Role, Severity, diagnose, role};
 use sshd_mend::plan::{Action, Plan, Trigger, needs_preflight, plan};
 use sshd_mend::preflight::{Check, Package, Policy, Preflight};
 use sshd_mend::probe::ProbeResult;
+use sshd_mend::record::Intent;
 use sshd_mend::refusal::Reason;
 use sshd_mend::snapshot::{Process, Snapshot};
 use support::{addresses, healthy, incident, listener, probe, ready, session, stale, unit};
+
+fn intent() -> Intent {
+    Intent { boot_id: "this boot".into(), addresses: addresses(&["[::]:22"]), units: vec!["ssh.service".into()] }
+}
 
 fn findings(machine: &Snapshot) -> Vec<(Code, Severity)> {
     diagnose(machine).findings.iter().map(|finding| (finding.code, finding.severity)).collect()
@@ -29,6 +34,8 @@ fn short(plan: &Plan) -> String {
         Action::StopUnit { unit } => format!("stop {unit}"),
         Action::StartUnit { unit } => format!("start {unit}"),
         Action::RestartUnit { unit } => format!("restart {unit}"),
+        Action::StartRescue { .. } => "start-rescue".into(),
+        Action::StopRescue { .. } => "stop-rescue".into(),
         Action::Probe { address } => format!("probe {address}"),
     };
     plan.actions.iter().map(step).collect::<Vec<_>>().join(", ")
@@ -176,6 +183,67 @@ const ROWS: &[Row] = &[
         &[(Code::Down, Severity::Critical)],
         "reset-failed ssh.service, start ssh.service, probe 0.0.0.0:22, probe [::]:22",
         "reset-failed ssh.service, start ssh.service, probe 0.0.0.0:22, probe [::]:22",
+    ),
+    (
+        "interrupted, nobody listens",
+        || {
+            let mut machine = incident();
+            machine.processes.clear();
+            machine.intent = Some(intent());
+            machine
+        },
+        &[(Code::Interrupted, Severity::Critical)],
+        "reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+        "reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+    ),
+    (
+        "interrupted, and what was declared is inactive, not failed",
+        || {
+            let mut machine = incident();
+            machine.processes.clear();
+            machine.intent = Some(intent());
+            machine.service.active = "inactive".into();
+            machine.socket.active = "inactive".into();
+            machine
+        },
+        &[(Code::Interrupted, Severity::Critical)],
+        "reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+        "reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+    ),
+    (
+        "interrupted before anything was ended",
+        || {
+            let mut machine = incident();
+            machine.intent = Some(intent());
+            machine
+        },
+        &[(Code::Interrupted, Severity::Critical), (Code::StaleOrphan, Severity::Warning)],
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+    ),
+    (
+        "interrupted after everything was done",
+        || {
+            let mut machine = healthy();
+            machine.intent = Some(intent());
+            machine
+        },
+        &[(Code::Interrupted, Severity::Critical)],
+        "probe 0.0.0.0:22, probe [::]:22",
+        "probe 0.0.0.0:22, probe [::]:22",
+    ),
+    (
+        "rescue-active",
+        || {
+            let mut machine = incident();
+            machine.processes.clear();
+            machine.rescue.active = "active".into();
+            machine.held_by_systemd = addresses(&["[::]:22"]);
+            machine
+        },
+        &[(Code::RescueActive, Severity::Critical)],
+        "stop-rescue, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+        "",
     ),
     (
         "stopped",

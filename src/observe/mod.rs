@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use crate::deadline::Deadline;
 use crate::pid_ref::PidRef;
 use crate::probe::{Probe, probe};
+use crate::record::Intent;
+use crate::rescue;
 use crate::snapshot::{FileId, Host, Process, Program, Snapshot};
 use crate::systemd::Manager;
 
@@ -87,13 +89,19 @@ pub fn examinable() -> Result<(), Unexaminable> {
         .map_or(Ok(()), |what| Err(Unexaminable::NotTheHost(what)))
 }
 
-/// Looks at the whole machine once.
+/// Looks at the whole machine once. `intent` is that of a repair that was cut off, see [`crate::record`].
 ///
 /// # Errors
 /// Nothing can be said about the machine, and why.
-pub fn observe(manager: &Manager, probing: Probing, deadline: Deadline) -> Result<Snapshot, Unexaminable> {
+pub fn observe(
+    manager: &Manager,
+    probing: Probing,
+    intent: Option<Intent>,
+    deadline: Deadline,
+) -> Result<Snapshot, Unexaminable> {
     let service = manager.unit(SERVICE).map_err(Unexaminable::Systemd)?;
     let socket = manager.unit(SOCKET).map_err(Unexaminable::Systemd)?;
+    let rescue = manager.unit(rescue::SOCKET).map_err(Unexaminable::Systemd)?;
     let shutting_down = manager.is_stopping().map_err(Unexaminable::Systemd)?;
     let program = program(service.server().map(|exec| exec.path.as_path()));
 
@@ -131,6 +139,8 @@ pub fn observe(manager: &Manager, probing: Probing, deadline: Deadline) -> Resul
         program,
         service,
         socket,
+        rescue,
+        intent,
         other_units,
         processes: processes.into_iter().map(|observed| observed.process).collect(),
         foreign,

@@ -9,6 +9,7 @@ use crate::carry_out::Done;
 use crate::diagnosis::{Code, Listener};
 use crate::plan::Action;
 use crate::probe::ProbeResult;
+use crate::rescue::SOCKET;
 
 /// How to print.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,6 +43,9 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         if !mended {
             let apart = outcome.findings.iter().filter(|f| !is_shown_with_a_listener(f.code, outcome));
             lines(&mut text, "", apart.map(|finding| finding.message.clone()));
+        }
+        if style.verbose {
+            lines(&mut text, "others", outcome.others.iter().cloned());
         }
         if outcome.dry_run {
             lines(&mut text, "would", outcome.plan.iter().map(would));
@@ -131,6 +135,8 @@ fn would(action: &Action) -> String {
         Action::StopUnit { unit } => format!("stop {unit}"),
         Action::StartUnit { unit } => format!("start {unit}"),
         Action::RestartUnit { unit } => format!("restart {unit}"),
+        Action::StartRescue { .. } => format!("start {SOCKET}"),
+        Action::StopRescue { unit } => format!("stop {unit}"),
         Action::Probe { address } => format!("see whether a new connection to {address} gets through"),
     }
 }
@@ -142,7 +148,9 @@ fn did(done: &Done) -> String {
         Action::ResetFailed { unit }
         | Action::StopUnit { unit }
         | Action::StartUnit { unit }
-        | Action::RestartUnit { unit } => unit.clone(),
+        | Action::RestartUnit { unit }
+        | Action::StopRescue { unit } => unit.clone(),
+        Action::StartRescue { .. } => SOCKET.to_owned(),
         Action::Probe { address } => address.to_string(),
     };
     format!("{what}: {} ({} ms)", done.result, done.duration_ms)
@@ -156,6 +164,7 @@ const fn word(verdict: Verdict) -> (&'static str, u8) {
         Verdict::Repaired => ("REPAIRED", 32),
         Verdict::Unverified => ("UNVERIFIED", 33),
         Verdict::Refused => ("REFUSED", 33),
+        Verdict::Rescued => ("RESCUED", 31),
         Verdict::Failed => ("FAILED", 31),
         Verdict::NotApplicable => ("NOT APPLICABLE", 0),
         Verdict::Unknown => ("UNKNOWN", 33),
@@ -190,6 +199,10 @@ fn conclusion(outcome: &Outcome) -> String {
             format!("new connections get through again{sessions}{gap}")
         }
         Verdict::Unverified => format!("it was mended, but {reachable}{sessions}. See: journalctl -t sshd-mend"),
+        Verdict::Rescued => format!(
+            "ssh.service could not be started; {SOCKET} serves SSH, one connection at a time{sessions}. \
+             See: systemctl status ssh.service. When its cause is removed: sudo sshd-mend repair"
+        ),
         Verdict::Refused => format!("nothing was ended, and {reachable}"),
         Verdict::Failed => format!(
             "{reachable}{sessions}. Keep the sessions that you have open. See: journalctl -t sshd-mend; systemctl status ssh.service ssh.socket"

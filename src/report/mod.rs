@@ -48,6 +48,9 @@ pub struct Outcome {
     /// Anything else that a person should know.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub notes: Vec<String>,
+    /// Processes that are called sshd and that nothing is done to; for `-v`.
+    #[serde(skip)]
+    pub others: Vec<String>,
 }
 
 /// The result of a run.
@@ -66,6 +69,8 @@ pub enum Verdict {
     Unverified,
     /// A fault was seen and not acted on.
     Refused,
+    /// ssh.service could not be started; the rescue serves.
+    Rescued,
     /// The repair did not reach its end.
     Failed,
     /// There is no OpenSSH server here.
@@ -140,7 +145,7 @@ impl Verdict {
         match self {
             Self::Unknown => 3,
             Self::NotApplicable => 0,
-            Self::Failed => 2,
+            Self::Failed | Self::Rescued => 2,
             Self::Refused | Self::Unverified => by_state.max(1),
             Self::Healthy | Self::AtRisk | Self::Broken | Self::Repaired => by_state,
         }

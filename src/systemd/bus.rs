@@ -131,6 +131,16 @@ impl Bus {
         Ok(())
     }
 
+    pub(super) fn abort(&self, unit: &str) -> Result<(), Failure> {
+        let _: OwnedObjectPath =
+            self.manager.call("StopUnit", &(unit, "replace")).map_err(|error| failure(unit, error))?;
+        Ok(())
+    }
+
+    pub(super) fn reload(&self) -> Result<(), Failure> {
+        self.manager.call_method("Reload", &()).map(|_| ()).map_err(|error| failure("a reload", error))
+    }
+
     /// The result of a job for `unit` that ended since the last one was queued, if one does within `patience`.
     pub(super) fn job_result(&self, unit: &str, patience: Duration) -> Option<String> {
         let until = Instant::now() + patience;

@@ -147,6 +147,22 @@ impl Manager {
         self.ask(|bus| bus.enqueue(job, unit), |systemctl| systemctl.enqueue(job, unit, self.deadline))
     }
 
+    /// Stops a unit, in place of whatever job is queued for it: for a start of our own that hangs.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn abort(&self, unit: &str) -> Result<(), Error> {
+        self.ask(|bus| bus.abort(unit), |systemctl| systemctl.abort(unit, self.deadline))
+    }
+
+    /// Reads unit files again.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn reload(&self) -> Result<(), Error> {
+        self.ask(Bus::reload, |systemctl| systemctl.reload(self.deadline))
+    }
+
     /// Queues a job as [`Self::enqueue`] does and waits until it is done and the unit is in the state that it asked for.
     ///
     /// # Errors

@@ -41,17 +41,28 @@ impl Systemctl {
     }
 
     pub(super) fn enqueue(&self, job: Job, unit: &str, deadline: Deadline) -> Result<(), Failure> {
-        let asked =
-            systemctl(&["--no-block", "--no-ask-password", "--job-mode=fail", job.verb(), "--", unit], deadline)?;
-        if asked.succeeded() {
-            return Ok(());
-        }
-        Err(Failure::Final(Error::Refused {
-            unit: unit.to_owned(),
-            name: format!("systemctl: exit status {}", asked.status.unwrap_or(-1)),
-            text: asked.last_words(),
-        }))
+        request(unit, &["--no-block", "--no-ask-password", "--job-mode=fail", job.verb(), "--", unit], deadline)
     }
+
+    pub(super) fn abort(&self, unit: &str, deadline: Deadline) -> Result<(), Failure> {
+        request(unit, &["--no-block", "--no-ask-password", "--job-mode=replace", "stop", "--", unit], deadline)
+    }
+
+    pub(super) fn reload(&self, deadline: Deadline) -> Result<(), Failure> {
+        request("a reload", &["--no-ask-password", "daemon-reload"], deadline)
+    }
+}
+
+fn request(unit: &str, arguments: &[&str], deadline: Deadline) -> Result<(), Failure> {
+    let asked = systemctl(arguments, deadline)?;
+    if asked.succeeded() {
+        return Ok(());
+    }
+    Err(Failure::Final(Error::Refused {
+        unit: unit.to_owned(),
+        name: format!("systemctl: exit status {}", asked.status.unwrap_or(-1)),
+        text: asked.last_words(),
+    }))
 }
 
 fn systemctl(arguments: &[&str], deadline: Deadline) -> Result<Finished, Failure> {

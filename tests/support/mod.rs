@@ -95,6 +95,11 @@ pub fn healthy() -> Snapshot {
             bind_ipv6_only: "default".into(),
             ..unit("ssh.socket", "inactive", "dead", "disabled")
         },
+        rescue: Unit {
+            listen: vec!["[::]:22".into()],
+            ..unit("sshd-mend-rescue.socket", "inactive", "dead", "static")
+        },
+        intent: None,
         other_units: Vec::new(),
         processes: vec![listener(60)],
         foreign: BTreeSet::new().into_iter().collect(),
