@@ -84,13 +84,22 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The machine could not be examined.
     pub fn repair(&self) -> Result<Outcome, Unexaminable> {
+        let mut last = repair_unit::last_outcome();
         if self.is_at_work() {
             return self.follow();
         }
-        let look = self.look(record::left_behind())?;
-        // What was seen in the middle of a repair that began meanwhile means nothing.
-        if self.is_at_work() {
-            return self.follow();
+        let mut look = self.look(record::left_behind())?;
+        // What was seen while a repair was at work means nothing.
+        for _ in 0..LOOKS {
+            if self.is_at_work() {
+                return self.follow();
+            }
+            let now = repair_unit::last_outcome();
+            if now == last {
+                break;
+            }
+            last = now;
+            look = self.look(record::left_behind())?;
         }
         if look.plan.is_empty() {
             report_to_journal(&look);

@@ -230,7 +230,7 @@ pub fn diagnose(snapshot: &Snapshot) -> Diagnosis {
             code: Code::Interrupted,
             severity: Severity::Critical,
             pid: None,
-            message: format!("a repair was interrupted before {} was started again", intent.units.join(" and ")),
+            message: format!("a repair was interrupted before it had started {} again", intent.units.join(" and ")),
         });
     }
     if snapshot.rescue.is_active() {

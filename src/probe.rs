@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -25,6 +26,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 const BANNER_LIMIT: usize = 16 * 1024;
 /// Largest packet that every implementation must take (RFC 4253 §6.1).
 const PACKET_LIMIT: u32 = 35_000;
+const HOSTS_DENY: &str = "/etc/hosts.deny";
 const MSG_DISCONNECT: u8 = 1;
 const MSG_KEXINIT: u8 = 20;
 
@@ -104,10 +106,22 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
             Attempt::Closed(Some(banner)) => {
                 closed = format!("new connections are closed after the client's KEXINIT (banner {banner})");
             }
+            // hosts_access(5): whom it denies is closed out at once, whatever the listener is like.
+            Attempt::Closed(None) if has_rules(Path::new(HOSTS_DENY)) => {
+                return inconclusive(format!("closed before a banner, and {HOSTS_DENY} has rules"));
+            }
             Attempt::Closed(None) => closed = "new connections are closed before a banner".to_owned(),
         }
     }
     Probe { result: ProbeResult::Dead, detail: closed }
+}
+
+/// A file of hosts_access(5) that says anything. One that cannot be read may.
+fn has_rules(path: &Path) -> bool {
+    match std::fs::read_to_string(path) {
+        Ok(text) => text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 fn inconclusive(detail: String) -> Probe {

@@ -61,7 +61,11 @@ impl Record {
         Self::open_existing()
     }
 
-    fn open_existing() -> io::Result<Self> {
+    /// Opens the directory if it is there.
+    ///
+    /// # Errors
+    /// It is not there, or it is not a directory of root's alone.
+    pub fn open_existing() -> io::Result<Self> {
         let directory = rustix::fs::open(
             DIRECTORY,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,

@@ -67,6 +67,12 @@ pub fn is_installed(manager: &Manager) -> bool {
     manager.unit(NAME).is_ok_and(|unit| unit.load == "loaded")
 }
 
+/// When the last outcome was left: tells whether a repair came to its end meanwhile.
+#[must_use]
+pub fn last_outcome() -> Option<u64> {
+    Record::open_existing().ok()?.outcome::<Left>().map(|left| left.at)
+}
+
 /// Starts the unit, or joins its run if it runs already, and waits for the outcome.
 ///
 /// # Errors

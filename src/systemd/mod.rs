@@ -7,7 +7,7 @@ mod bus;
 mod systemctl;
 
 use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -104,6 +104,8 @@ enum Failure {
 /// The manager of this machine's units.
 pub struct Manager {
     bus: RefCell<Option<Bus>>,
+    /// The bus was away for longer than [`PATIENCE`]: from then on it is tried once for each question.
+    given_up: Cell<bool>,
     systemctl: Systemctl,
     deadline: Deadline,
 }
@@ -112,7 +114,7 @@ impl Manager {
     /// A manager that answers within `deadline`. Connects when it is first asked.
     #[must_use]
     pub fn new(deadline: Deadline) -> Self {
-        Self { bus: RefCell::new(None), systemctl: Systemctl, deadline }
+        Self { bus: RefCell::new(None), given_up: Cell::new(false), systemctl: Systemctl, deadline }
     }
 
     /// Reads a unit's properties. A unit that does not exist has `LoadState=not-found`.
@@ -203,7 +205,10 @@ impl Manager {
         let mut why = String::new();
         while bus::is_there() {
             match self.connected(&over_bus) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.given_up.set(false);
+                    return Ok(answer);
+                }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NoAnswer(reason)) => {
                     log::debug!("the system bus gave no answer: {reason}");
@@ -211,7 +216,8 @@ impl Manager {
                     why = reason;
                 }
             }
-            if patience.has_passed() {
+            if patience.has_passed() || self.given_up.get() {
+                self.given_up.set(true);
                 break;
             }
             std::thread::sleep(POLL.min(patience.remaining()));
