@@ -145,7 +145,7 @@ impl<'a> Run<'a> {
     fn look(&self, intent: Option<Intent>) -> Result<Look, Unexaminable> {
         let snapshot = observe(&self.manager, self.probing, intent, self.deadline)?;
         let diagnosis = diagnose(&snapshot);
-        let preflight = needs_preflight(&diagnosis, self.trigger)
+        let preflight = needs_preflight(&snapshot, &diagnosis, self.trigger)
             .then(|| preflight(&snapshot, self.trigger == Trigger::Hook, self.deadline));
         let plan = plan(&snapshot, &diagnosis, preflight.as_ref(), self.trigger);
         Ok(Look { snapshot, diagnosis, plan })

@@ -127,15 +127,15 @@ fn to_be_replaced(diagnosis: &Diagnosis, trigger: Trigger) -> impl Iterator<Item
 
 /// The plan may depend on what the program on disk can do.
 #[must_use]
-pub fn needs_preflight(diagnosis: &Diagnosis, trigger: Trigger) -> bool {
-    to_be_replaced(diagnosis, trigger).next().is_some() || to_be_started(diagnosis, trigger)
+pub fn needs_preflight(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> bool {
+    to_be_replaced(diagnosis, trigger).next().is_some() || to_be_started(snapshot, diagnosis, trigger)
 }
 
 /// Nobody serves SSH as declared, and this trigger would change that.
-fn to_be_started(diagnosis: &Diagnosis, trigger: Trigger) -> bool {
+fn to_be_started(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> bool {
     let owned = diagnosis.listeners.iter().any(|listener| !listener.orphan);
     diagnosis.has(Code::Down)
-        || (diagnosis.has(Code::Interrupted) && !owned)
+        || (diagnosis.has(Code::Interrupted) && !owned && !snapshot.service.is_active())
         // A rescue serves: a package run does not touch what people may be using to mend the machine.
         || (diagnosis.has(Code::RescueActive) && trigger == Trigger::Repair)
 }
@@ -155,7 +155,7 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
         addresses.iter().map(|address| Action::Probe { address: *address }).collect::<Vec<_>>()
     };
 
-    let Some(preflight) = preflight.filter(|_| needs_preflight(diagnosis, trigger)) else {
+    let Some(preflight) = preflight.filter(|_| needs_preflight(snapshot, diagnosis, trigger)) else {
         if first_aid || diagnosis.has(Code::Interrupted) {
             actions.extend(probes(&served));
         }
@@ -163,6 +163,10 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
     };
     match replacement(snapshot, diagnosis, preflight, trigger) {
         Ok(replacement) => {
+            // The last checks of the replacement can be made only where the directory is.
+            if !first_aid && preflight.config == Check::NeedsRuntimeDirectory && replacement.ends_something {
+                actions.push(Action::CreateRuntimeDirectory { path: RUNTIME_DIRECTORY.to_owned() });
+            }
             actions.extend(replacement.actions);
             actions.extend(probes(&replacement.addresses));
             Plan { actions, refusal: None }
@@ -181,6 +185,8 @@ struct Replacement {
     actions: Vec<Action>,
     /// To be served afterwards.
     addresses: BTreeSet<SocketAddr>,
+    /// Somebody serves now who will not when it begins.
+    ends_something: bool,
 }
 
 fn replacement(
@@ -213,17 +219,18 @@ fn replacement(
     let involved: Vec<&Unit> = units.iter().filter_map(|name| find(snapshot, name)).collect();
     refuse_by_units(snapshot, &involved)?;
     // A repair that was cut off has ended the listener already: starting can only help, whatever speaks against it.
-    let must_start = snapshot.intent.is_some() && targets.is_empty();
+    let must_start = snapshot.intent.is_some() && targets.is_empty() && !snapshot.service.is_active();
     if !must_start {
         refuse_by_program(snapshot, preflight)?;
     }
 
-    // What is restarted along with them must be served afterwards too.
-    let served: BTreeSet<SocketAddr> = diagnosis
-        .listeners
+    // What is restarted along with them must be served afterwards too, whatever it is.
+    let restarted = |pid: i32| involved.iter().any(|unit| unit.is_active() && unit.main_pid == Some(pid));
+    let served: BTreeSet<SocketAddr> = snapshot
+        .processes
         .iter()
-        .filter(|l| targets.iter().any(|t| t.pid == l.pid) || l.unit.as_ref().is_some_and(|unit| units.contains(unit)))
-        .flat_map(|l| l.addresses.iter().copied())
+        .filter(|process| targets.iter().any(|target| target.pid == process.pid) || restarted(process.pid))
+        .flat_map(|process| process.listening.iter().copied())
         .chain(rescued(&snapshot.rescue))
         .collect();
     let by_socket = units.iter().any(|unit| unit == SOCKET) || snapshot.socket.is_active();
@@ -255,7 +262,9 @@ fn replacement(
     if addresses.is_empty() {
         addresses = coverage.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
     }
-    Ok(Replacement { actions, addresses })
+    let ends_something =
+        actions.iter().any(|action| !matches!(action, Action::ResetFailed { .. } | Action::StartUnit { .. }));
+    Ok(Replacement { actions, addresses, ends_something })
 }
 
 /// Addresses at which the rescue serves.

@@ -331,7 +331,7 @@ fn a_plan_without_preflight_ends_nothing() {
         let plan = plan(&machine, &diagnosis, None, Trigger::Repair);
         assert!(!plan.replaces(), "{name}: {plan:?}");
         let with = planned(&machine, &ready(), Trigger::Repair);
-        assert_eq!(needs_preflight(&diagnosis, Trigger::Repair), with.replaces(), "{name}");
+        assert_eq!(needs_preflight(&machine, &diagnosis, Trigger::Repair), with.replaces(), "{name}");
     }
 }
 

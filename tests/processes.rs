@@ -6,6 +6,7 @@ use sshd_mend::observe::Proc;
 use sshd_mend::snapshot::Process;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
@@ -291,3 +292,30 @@ fn kinds_of_sockets_are_told_apart_by_the_kernel() {
     drop(client);
     assert!(!own().connected);
 }
+
+/// Like a listener that hands its connections on: it holds one at every look, and never the same for long.
+#[test]
+fn connections_that_are_handed_on_make_no_session() {
+    let child = Command::new("/usr/bin/python3").args(["-c", ACCEPTOR]).stdout(Stdio::piped()).spawn();
+    let mut child = Running(child.expect("python3"));
+    let mut port = String::new();
+    BufReader::new(child.0.stdout.as_mut().expect("a pipe")).read_line(&mut port).expect("a line");
+    let sockets = || host().listening().expect("a table");
+    let directory = ProcDirectory::new(i32::try_from(child.0.id()).expect("a pid")).expect("a process");
+    for _ in 0..20 {
+        let facts =
+            host().facts(&directory, Path::new("/none"), &sockets()).expect("facts").expect("a process").process;
+        assert!(facts.listening.contains(&format!("127.0.0.1:{}", port.trim()).parse().expect("an address")));
+        assert!(!facts.connected, "{facts:?}");
+    }
+}
+
+const ACCEPTOR: &str = "
+import socket, threading, time
+listener = socket.create_server(('127.0.0.1', 0))
+port = listener.getsockname()[1]
+print(port, flush=True)
+while True:
+    client = socket.create_connection(('127.0.0.1', port)); held = listener.accept()[0]
+    client.close(); time.sleep(0.002); held.close()
+";

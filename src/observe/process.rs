@@ -23,6 +23,9 @@ const PROGRAMS: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
 /// The kinds of socket that sshd uses to talk to its own host (`sk_prot->name`): the log, systemd, the audit.
 const LOCAL_PROTOCOLS: [&[u8]; 3] = [b"UNIX", b"UNIX-STREAM", b"NETLINK"];
 
+/// Before each further look at a connection of a process that has a socket in LISTEN.
+const LOOKS_AGAIN: [Duration; 3] = [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(50)];
+
 /// A `/proc`, and the process that stands for the host: PID 1, which every other is compared with.
 #[derive(Debug)]
 pub struct Proc {
@@ -149,15 +152,11 @@ impl Proc {
         let descriptors = descriptors(directory)?;
         let mut listening = BTreeSet::new();
         let mut listening_inodes = BTreeSet::new();
-        let mut connected = false;
         for descriptor in &descriptors {
             let Some(inode) = descriptor.socket else { continue };
-            match sockets.iter().find(|socket| socket.inode == inode) {
-                Some(socket) => {
-                    listening.insert(socket.address);
-                    listening_inodes.insert(inode);
-                }
-                None => connected |= !descriptor.local,
+            if let Some(socket) = sockets.iter().find(|socket| socket.inode == inode) {
+                listening.insert(socket.address);
+                listening_inodes.insert(inode);
             }
         }
         let ticks = procfs::ticks_per_second().max(1);
@@ -181,7 +180,7 @@ impl Proc {
             parent_is_sshd: std::fs::read_link(self.root.join(stat.ppid.to_string()).join("exe"))
                 .is_ok_and(|exe| is_sshd(&exe, program)),
             listening,
-            connected,
+            connected: stays_connected(directory, &descriptors, &listening_inodes)?,
             stdin_is_socket: descriptors.iter().any(|descriptor| descriptor.number == 0 && descriptor.socket.is_some()),
             unit: unit(directory)?,
             probe: None,
@@ -239,6 +238,27 @@ fn descriptors(directory: &ProcDirectory) -> ProcResult<Vec<Descriptor>> {
         found.push(Descriptor { number, socket, local });
     }
     Ok(found)
+}
+
+/// It holds a socket that is or may be a connection, and goes on holding it.
+///
+/// A listener has each new connection in its hands for a moment, between accept(2) and the fork: with a crowd at the door
+/// there is one at almost every look, but never the same for long. A session keeps its own.
+fn stays_connected(directory: &ProcDirectory, first: &[Descriptor], listening: &BTreeSet<u64>) -> ProcResult<bool> {
+    let connections = |descriptors: &[Descriptor]| -> BTreeSet<u64> {
+        let sockets = descriptors.iter().filter(|descriptor| !descriptor.local).filter_map(|d| d.socket);
+        sockets.filter(|inode| !listening.contains(inode)).collect()
+    };
+    let mut held = connections(first);
+    for pause in LOOKS_AGAIN {
+        if held.is_empty() || listening.is_empty() {
+            break;
+        }
+        std::thread::sleep(pause);
+        let now = connections(&descriptors(directory)?);
+        held.retain(|inode| now.contains(inode));
+    }
+    Ok(!held.is_empty())
 }
 
 /// Paths of files start with a slash, so no file can pass for a socket.
