@@ -9,3 +9,4 @@ mod machine;
 mod refusals;
 mod repair;
 mod screens;
+mod soak;
