@@ -15,6 +15,9 @@
 //!
 //! [`agent`] is this page as code.
 
+// println! panics on a terminal that went away, and nothing that the world can change is a reason to panic.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 pub mod address;
 pub mod agent;
 pub mod carry_out;

@@ -1,10 +1,14 @@
 //! The program: parses, starts the log, runs, and turns the outcome into an exit status.
 
+// println! panics on a terminal that went away, and nothing that the world can change is a reason to panic.
+#![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use clap::Parser;
 use log::LevelFilter;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use sshd_mend::agent::{self, Run};
 use sshd_mend::cli::{Cli, Command};
@@ -35,6 +39,11 @@ fn main() -> ExitCode {
         _ => LevelFilter::Info,
     };
     let _log = journal::start(if changes_nothing { Journal::Silent } else { Journal::Write }, terminal);
+    watch(match cli.command {
+        Command::Hook => 0,
+        Command::CarryOut => UNFINISHED,
+        _ => 3,
+    });
     let signals = match Signals::note() {
         Ok(signals) => signals,
         Err(error) => {
@@ -61,8 +70,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// Beyond twice the deadline, which is how long an outcome is waited for.
+const MARGIN: Duration = Duration::from_secs(10);
+
 /// EX_TEMPFAIL of sysexits.h: none of the statuses that systemd takes for an end.
 const UNFINISHED: u8 = 75;
+
+/// Nothing in here waits without a limit. Should something hang all the same, the program ends: what waits for it goes
+/// on, and systemd finishes a repair that was announced.
+fn watch(status: u8) {
+    let limit = settings::read(Path::new(settings::PATH)).unwrap_or_default().deadline * 2 + MARGIN;
+    let watching = std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+        std::thread::sleep(limit);
+        log::error!("nothing was heard of this run for {} s: it is given up", limit.as_secs());
+        std::process::exit(status.into());
+    });
+    if let Err(error) = watching {
+        log::error!("there is no watchdog for this run: {error}");
+    }
+}
 
 type Examined = Result<Outcome, Unexaminable>;
 

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zbus::blocking::{Connection, Proxy, connection};
 use zbus::proxy::CacheProperties;
@@ -30,7 +31,7 @@ pub(super) fn is_there() -> bool {
 pub(super) struct Bus {
     connection: Connection,
     manager: Proxy<'static>,
-    removed: Receiver<(String, String)>,
+    removed: Mutex<Receiver<(String, String)>>,
 }
 
 /// `ExecStart`: path, argv, ignore failure, four times, pid, code, status.
@@ -63,7 +64,7 @@ impl Bus {
                 }
             })
             .map_err(|error| Failure::NoAnswer(error.to_string()))?;
-        Ok(Self { connection, manager, removed })
+        Ok(Self { connection, manager, removed: Mutex::new(removed) })
     }
 
     pub(super) fn unit(&self, name: &str) -> Result<Unit, Failure> {
@@ -126,7 +127,9 @@ impl Bus {
             Job::Stop => "StopUnit",
             Job::Restart => "RestartUnit",
         };
-        while self.removed.try_recv().is_ok() {} // results of earlier jobs
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        while removed.try_recv().is_ok() {} // results of earlier jobs
+        drop(removed);
         let _: OwnedObjectPath = self.manager.call(method, &(unit, "fail")).map_err(|error| failure(unit, error))?;
         Ok(())
     }
@@ -144,8 +147,9 @@ impl Bus {
     /// The result of a job for `unit` that ended since the last one was queued, if one does within `patience`.
     pub(super) fn job_result(&self, unit: &str, patience: Duration) -> Option<String> {
         let until = Instant::now() + patience;
+        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            match self.removed.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match removed.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok((name, result)) if name == unit => return Some(result),
                 Ok(_) => {}
                 Err(_) => {

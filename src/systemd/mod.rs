@@ -8,6 +8,8 @@ mod systemctl;
 
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -17,6 +19,8 @@ use systemctl::Systemctl;
 
 /// How long the bus may be away before systemctl is asked: a restart of dbus-daemon, a re-execution of systemd.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// For one question over the bus, a new connection included; each of its calls has a shorter limit of its own.
+const HANG: Duration = Duration::from_secs(10);
 
 /// What is asked of systemd for a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,9 +107,8 @@ enum Failure {
 
 /// The manager of this machine's units.
 pub struct Manager {
-    bus: RefCell<Option<Bus>>,
-    /// The bus was away for longer than [`PATIENCE`]: from then on it is tried once for each question.
-    given_up: Cell<bool>,
+    bus: RefCell<Option<Arc<Bus>>>,
+    trust: Cell<Trust>,
     systemctl: Systemctl,
     deadline: Deadline,
 }
@@ -114,7 +117,7 @@ impl Manager {
     /// A manager that answers within `deadline`. Connects when it is first asked.
     #[must_use]
     pub fn new(deadline: Deadline) -> Self {
-        Self { bus: RefCell::new(None), given_up: Cell::new(false), systemctl: Systemctl, deadline }
+        Self { bus: RefCell::new(None), trust: Cell::new(Trust::Full), systemctl: Systemctl, deadline }
     }
 
     /// Reads a unit's properties. A unit that does not exist has `LoadState=not-found`.
@@ -122,7 +125,8 @@ impl Manager {
     /// # Errors
     /// systemd did not answer.
     pub fn unit(&self, name: &str) -> Result<Unit, Error> {
-        self.ask(|bus| bus.unit(name), |systemctl| systemctl.unit(name, self.deadline))
+        let owned = name.to_owned();
+        self.ask(move |bus| bus.unit(&owned), |systemctl| systemctl.unit(name, self.deadline))
     }
 
     /// The system is being shut down (`SystemState` is `stopping`).
@@ -138,7 +142,8 @@ impl Manager {
     /// # Errors
     /// systemd did not answer, or refused.
     pub fn reset_failed(&self, name: &str) -> Result<(), Error> {
-        self.ask(|bus| bus.reset_failed(name), |systemctl| systemctl.reset_failed(name, self.deadline))
+        let owned = name.to_owned();
+        self.ask(move |bus| bus.reset_failed(&owned), |systemctl| systemctl.reset_failed(name, self.deadline))
     }
 
     /// Queues a job in mode `fail`, which never cancels somebody else's, and does not wait for it.
@@ -146,7 +151,8 @@ impl Manager {
     /// # Errors
     /// systemd did not answer, or refused.
     pub fn enqueue(&self, job: Job, unit: &str) -> Result<(), Error> {
-        self.ask(|bus| bus.enqueue(job, unit), |systemctl| systemctl.enqueue(job, unit, self.deadline))
+        let owned = unit.to_owned();
+        self.ask(move |bus| bus.enqueue(job, &owned), |systemctl| systemctl.enqueue(job, unit, self.deadline))
     }
 
     /// Stops a unit, in place of whatever job is queued for it: for a start of our own that hangs.
@@ -154,7 +160,8 @@ impl Manager {
     /// # Errors
     /// systemd did not answer, or refused.
     pub fn abort(&self, unit: &str) -> Result<(), Error> {
-        self.ask(|bus| bus.abort(unit), |systemctl| systemctl.abort(unit, self.deadline))
+        let owned = unit.to_owned();
+        self.ask(move |bus| bus.abort(&owned), |systemctl| systemctl.abort(unit, self.deadline))
     }
 
     /// Reads unit files again.
@@ -196,17 +203,17 @@ impl Manager {
     }
 
     /// Asks over the bus; if that gives no answer for [`PATIENCE`], through systemctl.
-    fn ask<T>(
+    fn ask<T: Send + 'static>(
         &self,
-        over_bus: impl Fn(&Bus) -> Result<T, Failure>,
+        over_bus: impl Fn(&Bus) -> Result<T, Failure> + Clone + Send + 'static,
         through_systemctl: impl Fn(&Systemctl) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         let patience = self.deadline.at_most(PATIENCE);
         let mut why = String::new();
-        while bus::is_there() {
-            match self.connected(&over_bus) {
+        while bus::is_there() && self.trust.get() != Trust::Lost {
+            match self.over_bus(over_bus.clone()) {
                 Ok(answer) => {
-                    self.given_up.set(false);
+                    self.trust.set(Trust::Full);
                     return Ok(answer);
                 }
                 Err(Failure::Final(error)) => return Err(error),
@@ -216,8 +223,8 @@ impl Manager {
                     why = reason;
                 }
             }
-            if patience.has_passed() || self.given_up.get() {
-                self.given_up.set(true);
+            if patience.has_passed() || self.trust.get() != Trust::Full {
+                self.trust.set(self.trust.get().max(Trust::Once));
                 break;
             }
             std::thread::sleep(POLL.min(patience.remaining()));
@@ -229,15 +236,45 @@ impl Manager {
         }
     }
 
-    fn connected<T>(&self, ask: impl Fn(&Bus) -> Result<T, Failure>) -> Result<T, Failure> {
-        if self.bus.borrow().is_none() {
-            self.bus.replace(Some(Bus::connect()?));
-        }
-        match self.bus.borrow().as_ref() {
-            Some(bus) => ask(bus),
-            None => Err(Failure::NoAnswer("not connected".to_owned())),
+    /// One question, in a thread of its own: whatever the connection comes to, a hang or a panic of the library
+    /// included, a repair goes on without it.
+    fn over_bus<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Bus) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let connected = self.bus.borrow().clone();
+        let (sender, answer) = sync_channel(1);
+        let asked = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
+            let bus = match connected {
+                Some(bus) => Ok(bus),
+                None => Bus::connect().map(Arc::new),
+            };
+            let _ = sender.send(bus.and_then(|bus| question(&bus).map(|answer| (bus, answer))));
+        });
+        asked.map_err(|error| Failure::NoAnswer(error.to_string()))?;
+        match answer.recv_timeout(HANG) {
+            Ok(Ok((bus, answer))) => {
+                self.bus.replace(Some(bus));
+                Ok(answer)
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(error) => {
+                self.trust.set(Trust::Lost);
+                Err(Failure::NoAnswer(error.to_string()))
+            }
         }
     }
+}
+
+/// What the bus is still good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Trust {
+    /// It is waited for if it is away.
+    Full,
+    /// It was away for longer than [`PATIENCE`]: it is tried once for each question.
+    Once,
+    /// It hung: it is not asked again.
+    Lost,
 }
 
 /// Between two looks at a unit's state.
