@@ -3,6 +3,7 @@
 //! They need root and the root file systems of tests/system/prepare. A test that cannot run fails.
 
 mod build;
+mod debian12;
 mod faults;
 mod hook;
 mod machine;
