@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::carry_out::{CarriedOut, Hands, carry_out, first_aid};
 use crate::deadline::Deadline;
-use crate::diagnosis::{Code, Diagnosis, Severity, diagnose};
-use crate::journal;
+use crate::diagnosis::{Diagnosis, Severity, diagnose};
+use crate::events;
 use crate::observe::{self, Probing, Unexaminable, observe};
 use crate::plan::{Action, Plan, Trigger, needs_preflight, plan};
 use crate::preflight::preflight;
@@ -28,6 +28,12 @@ struct Look {
     snapshot: Snapshot,
     diagnosis: Diagnosis,
     plan: Plan,
+}
+
+impl Look {
+    fn report(&self) {
+        events::found(&self.snapshot, &self.diagnosis, &self.plan);
+    }
 }
 
 /// One run of the program.
@@ -102,7 +108,7 @@ impl<'a> Run<'a> {
             look = self.look(record::left_behind())?;
         }
         if look.plan.is_empty() {
-            report_to_journal(&look);
+            look.report();
             return Ok(self.concluded(&look, &look, CarriedOut::default()));
         }
         // Creating a directory ends nothing: no supervisor is needed for a plan of first aid.
@@ -137,7 +143,7 @@ impl<'a> Run<'a> {
         let mut look = self.look(record::left_behind())?;
         if !look.plan.is_empty() || look.plan.refusal.is_some() {
             look.plan = Plan { actions: Vec::new(), refusal: Some(reason.because("")) };
-            report_to_journal(&look);
+            look.report();
         }
         Ok(self.concluded(&look, &look, CarriedOut::default()))
     }
@@ -161,7 +167,7 @@ impl<'a> Run<'a> {
         // The lock is held, so an intent on record is that of a repair that was cut off.
         let look = || self.look(record.as_ref().ok().and_then(Record::intent));
         let first = look()?;
-        report_to_journal(&first);
+        first.report();
         let hands = Hands { manager: &self.manager, grace: self.settings.grace, signals: self.signals };
         let mut total = CarriedOut::default();
         let mut latest: Option<Look> = None;
@@ -271,7 +277,7 @@ impl<'a> Run<'a> {
 
     /// The unit's outcome is not known: the machine's state is what can be told.
     fn lost(&self, look: &Look, lost: &Lost) -> Outcome {
-        log::error!(MESSAGE_ID = journal::FAILED, REASON = lost.to_string().as_str(); "{lost}");
+        events::lost(&lost.to_string());
         let refusal: Option<Refusal> =
             matches!(lost, Lost::CannotRecord(_)).then(|| Reason::CannotRecord.because(&lost.to_string()));
         let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Unverified };
@@ -338,24 +344,4 @@ fn others(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let left_out = left_out.map(|(pid, why)| format!("{pid} ({}) is left alone: {}", named(*pid), why.reason()));
     let sessions = diagnosis.sessions.iter().map(|pid| format!("{pid} ({}) serves a connection", named(*pid)));
     left_out.chain(sessions).collect()
-}
-
-fn report_to_journal(look: &Look) {
-    for finding in look.diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info) {
-        let process = look.snapshot.processes.iter().find(|process| Some(process.pid) == finding.pid);
-        let exe = process.map(|p| p.exe.to_string_lossy().escape_debug().to_string()).unwrap_or_default();
-        let addresses = process
-            .map(|p| p.listening.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
-            .unwrap_or_default();
-        let unit = process.and_then(|p| p.unit.clone()).unwrap_or_default();
-        let pid = finding.pid.unwrap_or(0);
-        log::warn!(MESSAGE_ID = journal::FOUND, OBJECT_PID = pid, EXECUTABLE = exe.as_str(), UNIT_NAME = unit.as_str(), ADDRESS = addresses.as_str(), REASON = finding.code.as_str();
-            "Found: {}", finding.message);
-    }
-    if let Some(refusal) = &look.plan.refusal {
-        let critical =
-            look.diagnosis.severity() == Some(Severity::Critical) || look.diagnosis.has(Code::RuntimeDirectoryMissing);
-        let state = if critical { "Nobody can log in until it is resolved" } else { "SSH still works" };
-        log::error!(MESSAGE_ID = journal::REFUSED, REASON = refusal.code.as_str(); "Refused: {}. {state}. {}", refusal.message, refusal.advice);
-    }
 }

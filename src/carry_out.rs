@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::deadline::Deadline;
 use crate::diagnosis::Diagnosis;
-use crate::journal;
+use crate::events;
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE, SOCKET};
 use crate::pid_ref::PidRef;
 use crate::plan::{Action, Plan};
@@ -86,8 +86,7 @@ pub fn first_aid() -> Done {
         Err(error) => Err(error),
     };
     let done = finished(action, begun, made.map(|()| "created".to_owned()).map_err(|error| error.to_string()));
-    log::warn!(MESSAGE_ID = journal::FIRST_AID, REASON = done.result.as_str(), DURATION_MS = done.duration_ms;
-        "First aid: {RUNTIME_DIRECTORY} was missing under a running sshd: {}", done.result);
+    events::first_aid(&done);
     done
 }
 
@@ -308,7 +307,7 @@ impl Work<'_> {
 
     fn record(&mut self, action: &Action, begun: Instant, result: Result<String, String>) -> bool {
         let done = finished(action.clone(), begun, result);
-        log_done(&done, self.old);
+        events::step(&done, self.old);
         let ok = done.ok;
         self.done.push(done);
         ok
@@ -346,38 +345,4 @@ fn finished(action: Action, begun: Instant, result: Result<String, String>) -> D
         Err(result) => (false, result),
     };
     Done { action, ok, result, duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) }
-}
-
-fn log_done(done: &Done, old: &[Target<'_>]) {
-    let (result, took) = (done.result.as_str(), done.duration_ms);
-    match &done.action {
-        Action::Terminate { pid, .. } => {
-            let exe = old.iter().find(|target| target.pid() == *pid).map(Target::exe).unwrap_or_default();
-            let id = if done.ok { journal::ENDED } else { journal::FAILED };
-            log::warn!(MESSAGE_ID = id, OBJECT_PID = pid, EXECUTABLE = exe.as_str(), REASON = result, DURATION_MS = took;
-                "Listener {pid} ({exe}): {result}");
-        }
-        Action::StopUnit { unit } | Action::StartUnit { unit } | Action::RestartUnit { unit } if done.ok => {
-            log::warn!(MESSAGE_ID = journal::RESTARTED, UNIT_NAME = unit.as_str(), OBJECT_SYSTEMD_UNIT = unit.as_str(), DURATION_MS = took;
-                "{unit}: {result} in {took} ms");
-        }
-        Action::StopUnit { unit }
-        | Action::StartUnit { unit }
-        | Action::RestartUnit { unit }
-        | Action::ResetFailed { unit }
-            if !done.ok =>
-        {
-            log::error!(MESSAGE_ID = journal::FAILED, UNIT_NAME = unit.as_str(), OBJECT_SYSTEMD_UNIT = unit.as_str(), REASON = result, DURATION_MS = took;
-                "{unit}: {result}");
-        }
-        Action::Probe { address } if done.ok => {
-            log::warn!(MESSAGE_ID = journal::VERIFIED, ADDRESS = address.to_string().as_str(), DURATION_MS = took;
-                "{address}: {result}");
-        }
-        Action::Probe { address } => {
-            log::error!(MESSAGE_ID = journal::FAILED, ADDRESS = address.to_string().as_str(), REASON = result, DURATION_MS = took;
-                "{address}: {result}");
-        }
-        _ => {}
-    }
 }

@@ -99,7 +99,7 @@ pub struct Listener {
     /// Its pid.
     pub pid: i32,
     /// When it was started.
-    #[serde(with = "rfc3339")]
+    #[serde(with = "crate::json::rfc3339")]
     pub started: SystemTime,
     /// What `/proc/PID/exe` reads.
     pub exe: String,
@@ -110,10 +110,10 @@ pub struct Listener {
     /// The unit that owns it.
     pub unit: Option<String>,
     /// Where it serves.
-    #[serde(with = "addresses")]
+    #[serde(with = "crate::json::addresses")]
     pub addresses: BTreeSet<SocketAddr>,
     /// Does a new connection get through.
-    #[serde(flatten, with = "probe_fields")]
+    #[serde(flatten, with = "crate::json::probe_fields")]
     pub probe: Probe,
 }
 
@@ -331,58 +331,5 @@ fn finding_about_units(snapshot: &Snapshot, listeners: &[Listener]) -> Option<Fi
             Severity::Warning,
             "nobody listens for SSH: its unit is enabled but was stopped. To start it: systemctl start ssh.service",
         )
-    }
-}
-
-/// JSON of a time: RFC 3339 in UTC.
-mod rfc3339 {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::time::SystemTime;
-
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_rfc3339_seconds(*time))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
-        humantime::parse_rfc3339(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-    }
-}
-
-/// JSON of addresses: as people write them.
-mod addresses {
-    use serde::{Deserialize, Deserializer, Serializer};
-    use std::collections::BTreeSet;
-    use std::net::SocketAddr;
-
-    pub(super) fn serialize<S: Serializer>(addresses: &BTreeSet<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(addresses.iter().map(ToString::to_string))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<SocketAddr>, D::Error> {
-        Vec::<String>::deserialize(deserializer)?
-            .iter()
-            .map(|text| text.parse().map_err(serde::de::Error::custom))
-            .collect()
-    }
-}
-
-/// JSON of a probe: `probe` and `probe_detail` beside the listener's other fields.
-mod probe_fields {
-    use crate::probe::{Probe, ProbeResult};
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    struct Fields {
-        probe: ProbeResult,
-        probe_detail: String,
-    }
-
-    pub(super) fn serialize<S: Serializer>(probe: &Probe, serializer: S) -> Result<S::Ok, S::Error> {
-        Fields { probe: probe.result, probe_detail: probe.detail.clone() }.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Probe, D::Error> {
-        let fields = Fields::deserialize(deserializer)?;
-        Ok(Probe { result: fields.probe, detail: fields.probe_detail })
     }
 }

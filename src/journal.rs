@@ -2,8 +2,6 @@
 //!
 //! A stopped journald blocks its senders, and so does a stopped terminal. Nothing that can block may stand between the
 //! signal to a listener and the start of its successor, so a thread of its own writes, and a log call only hands over.
-//!
-//! Each kind of event has a MESSAGE_ID; packaging/sshd-mend.catalog explains each.
 
 use log::kv::{self, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -11,21 +9,6 @@ use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
-
-/// A fault was found.
-pub const FOUND: &str = "0d5ba4a39b4e4b6ca0b3d3d1b0b2e6f1";
-/// The agent declined to act.
-pub const REFUSED: &str = "5b0f8f5a2c7d4d6fb5c9a1f3e4d7c802";
-/// `/run/sshd` was created.
-pub const FIRST_AID: &str = "a7d1c6e0f2b84f0d9a63b2c4d5e6f713";
-/// A listener was ended.
-pub const ENDED: &str = "c41e9b7d8a5f4e22b1d0f6a7c8394e24";
-/// A unit was started or restarted.
-pub const RESTARTED: &str = "3f8a2d6b1c9e47508e7f4a5b6c7d8935";
-/// A new connection got through.
-pub const VERIFIED: &str = "e92c5f0a7b3d4c81a6b8d9e0f1a2b346";
-/// A repair did not reach its end.
-pub const FAILED: &str = "7c6b5a4938271f60e5d4c3b2a1908f57";
 
 /// Room for lines that wait to be written. What does not fit is dropped: a repair must not wait for its log.
 const QUEUE: usize = 1024;

@@ -11,7 +11,7 @@
 //! 4. [`plan`] says which steps mend the machine, or why none is taken (a [`refusal`]). Pure. A dry run ends here.
 //! 5. [`carry_out`] takes the steps: the only place with effects. It runs in a unit of its own ([`repair_unit`]), and
 //!    what it is about to do is on [`record`] first.
-//! 6. [`report`] says what came of it, to people and programs; [`journal`] to the log.
+//! 6. [`report`] says what came of it, to people and programs; [`events`] to the log, which [`journal`] writes.
 //!
 //! [`agent`] is this page as code.
 
@@ -24,7 +24,9 @@ pub mod carry_out;
 pub mod cli;
 pub mod deadline;
 pub mod diagnosis;
+pub mod events;
 pub mod journal;
+mod json;
 pub mod observe;
 pub mod pid_ref;
 pub mod plan;
