@@ -284,13 +284,108 @@ fn a_full_or_read_only_disk_is_no_lock_out() {
     }
 }
 
+/// The old freezer keeps even SIGKILL waiting, as a disk that does not answer does.
+struct Frozen {
+    mount: tempfile::TempDir,
+}
+
+impl Frozen {
+    fn new(machine: &Machine, pid: i32) -> Self {
+        let mount = tempfile::tempdir().expect("a directory");
+        let path = mount.path().to_str().expect("UTF-8");
+        let run = |program: &str, arguments: &[&str]| {
+            let status = std::process::Command::new(program).args(arguments).status().expect(program);
+            assert!(status.success(), "{program} {arguments:?}");
+        };
+        run("mount", &["-t", "cgroup", "-o", "freezer", "freezer", path]);
+        let cgroup = mount.path().join("sshd-mend-test");
+        let _ = std::fs::create_dir(&cgroup);
+        std::fs::write(cgroup.join("cgroup.procs"), machine.pid_outside(pid).to_string()).expect("root");
+        std::fs::write(cgroup.join("freezer.state"), "FROZEN").expect("root");
+        Self { mount }
+    }
+
+    fn thaw(&self) {
+        std::fs::write(self.mount.path().join("sshd-mend-test/freezer.state"), "THAWED").expect("root");
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let cgroup = self.mount.path().join("sshd-mend-test");
+        let _ = std::fs::write(cgroup.join("freezer.state"), "THAWED");
+        while std::fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty()) {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let _ = std::fs::remove_dir(&cgroup);
+        let _ = std::process::Command::new("umount").arg(self.mount.path()).status();
+    }
+}
+
 #[test]
-fn a_clock_that_jumps_changes_nothing() {
+fn a_listener_that_even_sigkill_does_not_end_is_waited_for() {
     let (machine, listener) = stale_orphan();
-    // No machine's clock is touched: the start of the process is all that is told in wall clock time.
-    let repair = machine.sh("strace -f -qq -o /dev/null -e inject=clock_gettime:delay_enter=100 sshd-mend repair");
-    assert_eq!(repair.status, 0, "{repair:#?}");
+    machine.sh("echo GRACE=1 >/etc/default/sshd-mend").ok();
+    let frozen = Frozen::new(&machine, listener);
+    let repair = machine.sh("sshd-mend repair");
+    assert_eq!(repair.status, 2, "{repair:#?}");
+    assert!(repair.stdout.contains("uninterruptible sleep"), "{repair:#?}");
+    let activity = machine.sh("systemctl is-active ssh.service").stdout;
+    assert_eq!(activity, "inactive\n", "a start in vain would take /run/sshd along\n{}", machine.state());
+    frozen.thaw();
+    // No person and no later package run: the unit goes on by itself.
+    machine.wait_until("it is finished", |machine| machine.login().status == 0 && !machine.is_alive(listener));
+    machine.wait_until("all is well", |machine| machine.sh("sshd-mend check").status == 0);
+}
+
+#[test]
+fn a_port_that_somebody_takes_in_the_gap_is_taken_back() {
+    let (machine, listener) = stale_orphan();
+    machine
+        .sh("cat >/run/grab.py <<'E'
+import socket, time
+grabbed = socket.socket(socket.AF_INET6)
+grabbed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+while True:
+    try:
+        grabbed.bind(('::', 22)); grabbed.listen(); break
+    except OSError:
+        pass
+open('/run/grabbed', 'w').close()
+while True: time.sleep(1)
+E
+nice -n -20 python3 /run/grab.py >/dev/null 2>&1 & echo $! >/run/grab.pid")
+        .ok();
+    let (status, out) = while_held_up(&machine, listener, "true");
+    if machine.sh("ls /run/grabbed").status == 0 {
+        assert_eq!(status, 2, "{out}");
+        machine.sh("kill $(cat /run/grab.pid)").ok();
+    }
+    machine.wait_until("it is finished", |machine| machine.login().status == 0);
     assert!(!machine.is_alive(listener));
+}
+
+#[test]
+fn a_job_of_somebody_else_in_the_middle_is_no_lock_out() {
+    let (machine, listener) = stale_orphan();
+    let (_, out) = while_held_up(
+        &machine,
+        listener,
+        "printf '[Service]\nType=oneshot\nExecStart=/bin/sleep 3600\n' >/run/systemd/system/slow.service
+         mkdir -p /run/systemd/system/ssh.socket.d; printf '[Unit]\nAfter=slow.service\n' >/run/systemd/system/ssh.socket.d/slow.conf
+         systemctl daemon-reload; systemctl start --no-block slow.service ssh.socket",
+    );
+    assert!(!machine.is_alive(listener), "{out}");
+    machine.assert_login();
+}
+
+#[test]
+fn a_run_that_is_read_only_ends_nothing() {
+    let (machine, listener) = stale_orphan();
+    machine.sh("mount -o remount,bind,ro /run").ok();
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(repair.json()["refusal"]["code"], "cannot-record", "{repair:#?}");
+    assert!(machine.is_alive(listener));
     machine.assert_login();
 }
 

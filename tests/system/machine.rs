@@ -196,6 +196,25 @@ impl Machine {
         listener
     }
 
+    /// The pid that a process of the machine has out here.
+    pub fn pid_outside(&self, pid: i32) -> i32 {
+        let leader = self.leader().expect("a machine that runs");
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let ours = namespace(&leader.to_string());
+        let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let mut pids =
+            processes.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+        pids.find(|outside| {
+            let status = std::fs::read_to_string(format!("/proc/{outside}/status")).unwrap_or_default();
+            let inside = status
+                .lines()
+                .find_map(|line| line.strip_prefix("NSpid:"))
+                .and_then(|pids| pids.split_whitespace().last());
+            inside == Some(pid.to_string().as_str()) && namespace(&outside.to_string()) == ours
+        })
+        .expect("the process")
+    }
+
     /// A process is there and no zombie.
     pub fn is_alive(&self, pid: i32) -> bool {
         self.sh(&format!("[ -e /proc/{pid}/exe ] && readlink /proc/{pid}/exe")).status == 0

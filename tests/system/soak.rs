@@ -243,3 +243,64 @@ fn one_incident_after_the_other() {
     assert_eq!(Some(patient.machine.sh(leftovers).stdout), before, "something is left over");
     patient.end();
 }
+
+/// How long nobody is let in, in milliseconds, seen from outside: the longest time without a banner while `action` runs.
+fn gap(machine: &Machine, action: &str) -> f64 {
+    let watched = machine.sh(&format!(
+        "cat >/run/watch.py <<'E'
+import socket, sys, time
+last, longest, ready = None, 0.0, False
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    try:
+        with socket.create_connection(('127.0.0.1', 22), 1) as c:
+            c.settimeout(1)
+            if c.recv(4):
+                now = time.monotonic()
+                if last and now - last > longest: longest = now - last
+                last = now
+                if not ready: ready = True; open('/run/watching', 'w').close()
+    except OSError:
+        pass
+    time.sleep(0.001)
+    try:
+        open('/run/enough').close()
+        if time.monotonic() - last < 0.05: break
+    except FileNotFoundError:
+        pass
+print(longest * 1000)
+E
+rm -f /run/watching /run/enough
+echo 'PerSourcePenalties no' >/etc/ssh/sshd_config.d/bench.conf; echo 'MaxStartups 1000' >>/etc/ssh/sshd_config.d/bench.conf
+python3 /run/watch.py & watch=$!
+until [ -e /run/watching ]; do kill -0 $watch; done
+{action} >/dev/null 2>&1
+touch /run/enough; wait $watch"
+    ));
+    watched.stdout.trim().parse().unwrap_or_else(|_| panic!("{watched:#?}"))
+}
+
+#[test]
+fn nobody_waits_longer_than_for_a_restart_by_hand() {
+    let patient = Patient::new();
+    let rounds = number("SSHD_MEND_ROUNDS", 5);
+    let (mut by_hand, mut by_us) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let listener = patient.incident();
+        by_hand.push(gap(&patient.machine, &format!("kill {listener}; systemctl restart ssh.service")));
+        patient.incident();
+        by_us.push(gap(&patient.machine, "sshd-mend repair"));
+    }
+    let median = |all: &mut Vec<f64>| {
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let (by_hand, by_us) = (median(&mut by_hand), median(&mut by_us));
+    eprintln!(
+        "without a banner, median of {rounds}: by hand {by_hand:.0} ms, sshd-mend {by_us:.0} ms, {:.2} times",
+        by_us / by_hand
+    );
+    // Noise of a machine that runs other tests beside it; a guard that sits in the gap would show.
+    assert!(by_us < by_hand * 3.0, "{by_us} ms against {by_hand} ms");
+    patient.end();
+}
