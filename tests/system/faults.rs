@@ -382,7 +382,10 @@ fn a_job_of_somebody_else_in_the_middle_is_no_lock_out() {
 #[test]
 fn a_run_that_is_read_only_ends_nothing() {
     let (machine, listener) = stale_orphan();
-    machine.sh("mount -o remount,bind,ro /run").ok();
+    // The whole of /run cannot be made read-only while others write there.
+    machine
+        .sh("mkdir -m 700 -p /run/sshd-mend; mount --bind /run/sshd-mend /run/sshd-mend; mount -o remount,bind,ro /run/sshd-mend")
+        .ok();
     let repair = machine.sh("sshd-mend repair --json");
     assert_eq!(repair.json()["refusal"]["code"], "cannot-record", "{repair:#?}");
     assert!(machine.is_alive(listener));
