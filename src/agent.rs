@@ -31,6 +31,17 @@ struct Look {
 }
 
 impl Look {
+    /// Of a machine that nothing is done to.
+    fn verdict(&self) -> Verdict {
+        match self.diagnosis.severity() {
+            _ if !self.diagnosis.applicable => Verdict::NotApplicable,
+            _ if self.snapshot.rescue.is_active() => Verdict::Rescued,
+            Some(Severity::Critical) => Verdict::Broken,
+            Some(Severity::Warning) => Verdict::AtRisk,
+            Some(Severity::Info) | None => Verdict::Healthy,
+        }
+    }
+
     fn report(&self) {
         events::found(&self.snapshot, &self.diagnosis, &self.plan);
     }
@@ -220,12 +231,12 @@ impl<'a> Run<'a> {
         let tried = |wanted: bool| out.done.iter().filter(move |done| done.ok == wanted);
         let probed = tried(true).any(|done| matches!(done.action, Action::Probe { .. }));
         let nobody = last.diagnosis.listeners.is_empty() && !last.snapshot.socket.is_active() && !out.done.is_empty();
-        let verdict = if last.snapshot.rescue.is_active() && !out.done.is_empty() {
+        let verdict = if last.snapshot.rescue.is_active() {
             Verdict::Rescued
         } else if refusal.is_some() {
             Verdict::Refused
         } else if out.done.is_empty() && !out.changed {
-            Verdict::of(remaining, last.diagnosis.applicable)
+            last.verdict()
         } else if nobody || remaining == Some(Severity::Critical) || out.changed {
             Verdict::Failed
         } else if tried(false).next().is_none() && probed {
@@ -249,15 +260,14 @@ impl<'a> Run<'a> {
 
     /// What was found, and how the machine is now.
     fn outcome(&self, first: &Look, last: &Look) -> Outcome {
-        let severity = first.diagnosis.severity();
-        let verdict = Verdict::of(severity, first.diagnosis.applicable);
+        let verdict = first.verdict();
         let sessions = first.diagnosis.sessions.len();
         Outcome {
             schema: 1,
             command: self.command.to_owned(),
             dry_run: false,
             verdict,
-            exit_status: verdict.exit_status(severity),
+            exit_status: verdict.exit_status(first.diagnosis.severity()),
             findings: first.diagnosis.findings.clone(),
             listeners: last.diagnosis.listeners.clone(),
             units: [&last.snapshot.service, &last.snapshot.socket]

@@ -121,6 +121,11 @@ pub fn carry_out(
         }
         Ended::StillThere => false,
     };
+    if work.took(|action| matches!(action, Action::StopRescue { .. }))
+        && !work.took(|action| matches!(action, Action::StartRescue { .. }))
+    {
+        rescue::tidy(hands.manager);
+    }
     // What is not finished stays on record: systemd starts this program again, or the next package run does.
     if let Some(record) = record.filter(|_| finished) {
         let cleared = record.clear_intent();
@@ -277,13 +282,16 @@ impl Work<'_> {
         active(SERVICE) || per_connection()
     }
 
+    fn took(&self, kind: impl Fn(&Action) -> bool) -> bool {
+        self.done.iter().any(|done| kind(&done.action))
+    }
+
     fn rescue(&mut self, plan: &Plan) -> bool {
         let begun = Instant::now();
         let addresses = plan.probed();
         let action = Action::StartRescue { addresses: addresses.clone() };
         let result = rescue::start(&addresses, self.hands.manager, Deadline::after(JOB));
-        let result =
-            result.map(|()| "serves SSH, one connection at a time".to_owned()).map_err(|error| error.to_string());
+        let result = result.map(|()| "serves SSH in its place".to_owned()).map_err(|error| error.to_string());
         let started = self.record(&action, begun, result);
         self.record_first_aid();
         if started {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use crate::observe::RUNTIME_DIRECTORY;
+use crate::observe::{RUNTIME_DIRECTORY, SERVICE};
 use crate::probe::Probe;
 use crate::snapshot::{Process, Snapshot, Unit};
 
@@ -286,6 +286,12 @@ fn finding_about(listener: &Listener) -> Option<Finding> {
         (true, None) => (
             Code::StaleOrphan,
             format!("sshd {pid} runs a program that was replaced on disk, and no unit owns this process"),
+        ),
+        (true, Some(unit)) if unit != SERVICE => (
+            Code::StaleService,
+            format!(
+                "sshd {pid} of {unit} runs a program that was replaced on disk. To mend it: systemctl restart {unit}"
+            ),
         ),
         (true, Some(unit)) => {
             (Code::StaleService, format!("sshd {pid} of {unit} runs a program that was replaced on disk"))

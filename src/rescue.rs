@@ -52,6 +52,13 @@ pub fn stop(manager: &Manager, deadline: Deadline) -> Result<(), Error> {
     manager.run(Job::Stop, SOCKET, deadline)
 }
 
+/// Removes what a rescue that is over has left.
+pub fn tidy(manager: &Manager) {
+    if std::fs::remove_dir_all(DROP_IN).is_ok() {
+        log::debug!("{DROP_IN} was removed: {:?}", manager.reload());
+    }
+}
+
 fn write_drop_in(addresses: &BTreeSet<SocketAddr>) -> io::Result<()> {
     std::fs::create_dir_all(DROP_IN)?;
     let text = drop_in(addresses);

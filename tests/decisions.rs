@@ -117,6 +117,21 @@ const ROWS: &[Row] = &[
         "reset-failed ssh.service, restart ssh.service, probe 0.0.0.0:22, probe [::]:22",
     ),
     (
+        "stale-service of another instance, which is left to its administrator",
+        || {
+            let mut machine = healthy();
+            machine.other_units.push(sshd_mend::snapshot::Unit {
+                main_pid: Some(80),
+                ..unit("sshd-2222.service", "active", "running", "enabled")
+            });
+            machine.processes.push(Process { listening: addresses(&["0.0.0.0:2222"]), ..stale(listener(80)) });
+            machine
+        },
+        &[(Code::StaleService, Severity::Warning)],
+        "",
+        "",
+    ),
+    (
         "runtime-directory-missing",
         || {
             let mut machine = healthy();

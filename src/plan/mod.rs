@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::diagnosis::{Code, Diagnosis, Listener};
-use crate::observe::RUNTIME_DIRECTORY;
+use crate::observe::{RUNTIME_DIRECTORY, SERVICE};
 use crate::preflight::{Check, Preflight};
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -120,11 +120,12 @@ impl Plan {
 
 /// Listeners that this trigger would end or restart.
 fn to_be_replaced(diagnosis: &Diagnosis, trigger: Trigger) -> impl Iterator<Item = &Listener> {
-    // An orphan that is not stale still serves: a package run only touches it once it is dead.
-    diagnosis
-        .listeners
-        .iter()
-        .filter(move |l| l.stale || (l.orphan && (trigger == Trigger::Repair || l.probe.is_dead())))
+    diagnosis.listeners.iter().filter(move |listener| match listener.unit.as_deref() {
+        // Another instance of sshd has options of its own, which no check of ours has seen. Its finding says what to do.
+        Some(unit) => listener.stale && unit == SERVICE,
+        // An orphan that is not stale still serves: a package run only touches it once it is dead.
+        None => listener.stale || trigger == Trigger::Repair || listener.probe.is_dead(),
+    })
 }
 
 /// The plan may depend on what the program on disk can do.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::{Outcome, UnitState, Verdict};
 use crate::carry_out::Done;
 use crate::diagnosis::{Code, Listener};
+use crate::observe::SERVICE;
 use crate::plan::Action;
 use crate::probe::ProbeResult;
 use crate::rescue::SOCKET;
@@ -96,6 +97,9 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
     let program = listener.exe.strip_suffix(" (deleted)").unwrap_or(&listener.exe);
     let state = match (listener.stale, &listener.unit) {
         (true, None) => format!(": {program} was replaced on disk, and no unit owns this process"),
+        (true, Some(unit)) if unit != SERVICE => {
+            format!(": {program} was replaced on disk. To mend it: systemctl restart {unit}")
+        }
         (true, Some(unit)) => format!(": {program} was replaced on disk; it belongs to {unit}"),
         (false, None) => ": no unit owns this process".to_owned(),
         (false, Some(unit)) => format!(" ({unit})"),
@@ -174,8 +178,8 @@ const fn word(verdict: Verdict) -> (&'static str, u8) {
 /// No text may say that somebody can log in: a probe stops at KEXINIT.
 fn conclusion(outcome: &Outcome) -> String {
     let mend = "To mend it: sudo sshd-mend repair";
-    let reachable = match outcome.listeners.iter().map(|listener| listener.probe.result).collect::<Vec<_>>().as_slice()
-    {
+    let probes: Vec<ProbeResult> = outcome.listeners.iter().map(|listener| listener.probe.result).collect();
+    let reachable = match probes.as_slice() {
         [] => "nobody listens for SSH right now",
         probes if probes.contains(&ProbeResult::Dead) => "new connections do not get through",
         probes if probes.iter().all(|probe| *probe == ProbeResult::Ok) => "new connections get through",
@@ -192,15 +196,18 @@ fn conclusion(outcome: &Outcome) -> String {
         },
         Verdict::AtRisk if outcome.plan.is_empty() => reachable.to_owned(),
         Verdict::AtRisk => format!("{reachable}, but the next restart of ssh.service may lock everybody out. {mend}"),
+        Verdict::Broken if probes.contains(&ProbeResult::Ok) => format!("{reachable}, but not all is well. {mend}"),
         Verdict::Broken if outcome.plan.is_empty() => "nobody can log in".to_owned(),
         Verdict::Broken => format!("nobody can log in. {mend}"),
         Verdict::Repaired => {
             let gap = outcome.unreachable_ms.map(|ms| format!("; SSH did not answer for {ms} ms")).unwrap_or_default();
             format!("new connections get through again{sessions}{gap}")
         }
-        Verdict::Unverified => format!("it was mended, but {reachable}{sessions}. See: journalctl -t sshd-mend"),
+        Verdict::Unverified => {
+            format!("what was done could not be verified in full; {reachable}{sessions}. See: journalctl -t sshd-mend")
+        }
         Verdict::Rescued => format!(
-            "ssh.service could not be started; {SOCKET} serves SSH, one connection at a time{sessions}. \
+            "ssh.service could not be started; {SOCKET} serves SSH in its place{sessions}. \
              See: systemctl status ssh.service. When its cause is removed: sudo sshd-mend repair"
         ),
         Verdict::Refused => format!("nothing was ended, and {reachable}"),

@@ -123,17 +123,6 @@ impl From<&Unit> for UnitState {
 }
 
 impl Verdict {
-    /// Of a machine that nothing was done to.
-    #[must_use]
-    pub fn of(severity: Option<Severity>, applicable: bool) -> Self {
-        match severity {
-            _ if !applicable => Self::NotApplicable,
-            Some(Severity::Critical) => Self::Broken,
-            Some(Severity::Warning) => Self::AtRisk,
-            Some(Severity::Info) | None => Self::Healthy,
-        }
-    }
-
     /// The exit status for this verdict and the worst that is still wrong at the end of the run.
     #[must_use]
     pub fn exit_status(self, remaining: Option<Severity>) -> u8 {

@@ -42,6 +42,8 @@ fn rescued(machine: &Machine, listener: i32, spoil: impl Fn(&Machine), heal: imp
 
     let check = machine.sh("sshd-mend check --json");
     assert_eq!((check.status, &check.json()["findings"][0]["code"]), (2, &"rescue-active".into()), "{check:#?}");
+    let seen = machine.sh("sshd-mend check").stdout;
+    assert!(seen.contains("RESCUED") && !seen.contains("nobody can log in"), "{seen}");
     let hook = machine.sh("sshd-mend hook").ok();
     assert!(hook.stdout.contains("rescue"), "the hook reports it: {hook:#?}");
     machine.assert_login();
