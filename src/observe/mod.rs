@@ -110,11 +110,13 @@ pub fn observe(
     let systemd_holds = proc.sockets_of_init().map_err(Unexaminable::Proc)?;
     let mut processes = Vec::new();
     for pid in proc.sshd_pids(&program.path).map_err(Unexaminable::Proc)? {
-        // Gone, or not to be had, in between: not a process that anything could be done about.
         match look_at(&proc, pid, &program.path, &sockets) {
             Ok(Some(process)) => processes.push(process),
             Ok(None) => {}
-            Err(error) => log::debug!("process {pid} is left out: {error}"),
+            // Gone in between, or of a kind that root may not look into: nothing could be done about it.
+            Err(error) if is_out_of_reach(&error) => log::debug!("process {pid} is left out: {error}"),
+            // No descriptors left, say: a machine without this process would be another one than it is.
+            Err(error) => return Err(Unexaminable::Proc(error)),
         }
     }
 
@@ -169,6 +171,14 @@ fn look_at(
     let Some(pinned) = PidRef::open(pid)? else { return Ok(None) };
     let observed = proc.facts(pinned.process(), program, sockets)?;
     Ok(if pinned.has_exited()? { None } else { observed })
+}
+
+fn is_out_of_reach(error: &procfs::ProcError) -> bool {
+    match error {
+        procfs::ProcError::NotFound(_) | procfs::ProcError::PermissionDenied(_) => true,
+        procfs::ProcError::Io(error, _) => error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()),
+        _ => false,
+    }
 }
 
 fn program(exec_start: Option<&Path>) -> Program {

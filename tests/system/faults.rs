@@ -204,6 +204,34 @@ fn whoever_waits_may_be_killed() {
 }
 
 #[test]
+fn a_session_that_drops_takes_no_repair_along() {
+    let (machine, listener) = stale_orphan();
+    machine.sh("echo GRACE=3 >/etc/default/sshd-mend").ok();
+    let mut client = machine
+        .command(&[
+            "ssh",
+            "-tt",
+            "root@127.0.0.1",
+            "touch /run/inside; while [ ! -e /run/go ]; do :; done; sshd-mend repair",
+        ])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("ssh starts");
+    machine.wait_until("the session is open", |machine| machine.sh("ls /run/inside").status == 0);
+    machine
+        .sh(&format!(
+            "kill -STOP {listener}; touch /run/go; until grep -q '^ShdPnd:.*[4-7c-f]...$' /proc/{listener}/status; do :; done
+             pkill -KILL -x ssh; while pgrep -x ssh; do :; done"
+        ))
+        .ok();
+    client.wait().expect("the client ends");
+    machine.wait_until("the unit goes on", |machine| machine.login().status == 0 && !machine.is_alive(listener));
+    machine.wait_until("all is well", |machine| machine.sh("sshd-mend check").status == 0);
+}
+
+#[test]
 fn whoever_works_may_be_killed() {
     let (machine, listener) = stale_orphan();
     let (status, out) = while_held_up(&machine, listener, "systemctl kill -s KILL sshd-mend-repair.service");
