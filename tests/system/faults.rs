@@ -369,6 +369,24 @@ fn a_listener_that_even_sigkill_does_not_end_is_waited_for() {
 }
 
 #[test]
+fn a_clock_that_jumps_changes_nothing() {
+    for jump in ["+10y", "-10y"] {
+        let (machine, listener) = stale_orphan();
+        // Nobody's clock is touched: libfaketime tells the worker another time, from the middle of the repair on.
+        machine
+            .sh("mkdir -p /etc/systemd/system/sshd-mend-repair.service.d; echo +0 >/run/faketime
+                 printf '[Service]\nEnvironment=LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=/run/faketime FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\n' \
+                     \"$(dpkg -L libfaketime | grep 'libfaketime[.]so')\" >/etc/systemd/system/sshd-mend-repair.service.d/clock.conf
+                 systemctl daemon-reload")
+            .ok();
+        let (status, out) = while_held_up(&machine, listener, &format!("echo {jump} >/run/faketime"));
+        assert_eq!(status, 0, "{out}");
+        assert!(!machine.is_alive(listener));
+        machine.assert_login();
+    }
+}
+
+#[test]
 fn a_port_that_somebody_takes_in_the_gap_is_taken_back() {
     let (machine, listener) = stale_orphan();
     machine

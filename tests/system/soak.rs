@@ -37,7 +37,7 @@ impl Patient {
 #!/bin/sh
 if [ -e /run/fault ]; then
     fault=$(cat /run/fault); mv /run/fault /run/fault.used
-    exec strace -qq -o /run/trace $fault /usr/sbin/sshd-mend carry-out
+    exec $fault /usr/sbin/sshd-mend carry-out
 fi
 exec /usr/sbin/sshd-mend carry-out
 E
@@ -94,7 +94,7 @@ systemctl daemon-reload")
 
     /// The calls of a whole repair, in order: name, and its how-manieth of that name it is.
     fn calls(&mut self) -> Vec<(String, usize)> {
-        assert_eq!(self.goes_through("-e trace=all"), Fate::Mended);
+        assert_eq!(self.goes_through("strace -qq -o /run/trace -e trace=all"), Fate::Mended);
         let trace = self.machine.sh("cat /run/trace").ok().stdout;
         let mut seen = BTreeMap::new();
         let names = trace.lines().filter_map(|line| line.split_once('(')).map(|(name, _)| name.trim().to_owned());
@@ -147,7 +147,9 @@ fn killed(half: usize) {
     let mut fates = Vec::new();
     let mut hits = 0;
     for (name, count) in &chosen {
-        fates.push(patient.goes_through(&format!("-e trace={name} -e inject={name}:signal=SIGKILL:when={count}")));
+        fates.push(patient.goes_through(&format!(
+            "strace -qq -o /run/trace -e trace={name} -e inject={name}:signal=SIGKILL:when={count}"
+        )));
         hits += usize::from(patient.machine.sh("grep -q 'killed by SIGKILL' /run/trace").status == 0);
     }
     tally(&format!("SIGKILL at the n-th of {} calls", calls.len()), &fates);
@@ -198,7 +200,9 @@ fn calls_that_fail() {
     let chosen = spread(&all, number("SSHD_MEND_ERRORS", 48));
     let mut fates = Vec::new();
     for (error, name, count) in chosen {
-        fates.push(patient.goes_through(&format!("-e trace={name} -e inject={name}:error={error}:when={count}")));
+        fates.push(patient.goes_through(&format!(
+            "strace -qq -o /run/trace -e trace={name} -e inject={name}:error={error}:when={count}"
+        )));
     }
     // And from some call on, for good.
     for (error, name) in [
@@ -208,9 +212,22 @@ fn calls_that_fail() {
         ("ECONNREFUSED", "connect"),
         ("EPERM", "pidfd_send_signal"),
     ] {
-        fates.push(patient.goes_through(&format!("-f -e trace={name} -e inject={name}:error={error}:when=1+")));
+        fates.push(patient.goes_through(&format!(
+            "strace -f -qq -o /run/trace -e trace={name} -e inject={name}:error={error}:when=1+"
+        )));
     }
     tally("calls that fail", &fates);
+    patient.end();
+}
+
+#[test]
+fn no_descriptors_left() {
+    let mut patient = Patient::new();
+    let limits = [3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 32];
+    let fates: Vec<Fate> =
+        limits.iter().map(|limit| patient.goes_through(&format!("prlimit --nofile={limit}"))).collect();
+    tally("a limit on descriptors", &fates);
+    assert!(fates.contains(&Fate::Refused) && fates.contains(&Fate::Mended), "{fates:?}");
     patient.end();
 }
 
@@ -228,10 +245,10 @@ fn one_incident_after_the_other() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let (name, count) = &calls[(state >> 33) as usize % calls.len()];
         let fault = match (state >> 20) % 3 {
-            _ if round == 0 || round == total => "-e trace=none".to_owned(),
-            0 => "-e trace=none".to_owned(),
-            1 => format!("-e trace={name} -e inject={name}:signal=SIGKILL:when={count}"),
-            _ => format!("-e trace={name} -e inject={name}:error=EIO:when={count}"),
+            _ if round == 0 || round == total => "strace -qq -o /run/trace -e trace=none".to_owned(),
+            0 => "strace -qq -o /run/trace -e trace=none".to_owned(),
+            1 => format!("strace -qq -o /run/trace -e trace={name} -e inject={name}:signal=SIGKILL:when={count}"),
+            _ => format!("strace -qq -o /run/trace -e trace={name} -e inject={name}:error=EIO:when={count}"),
         };
         fates.push(patient.goes_through(&fault));
         if round == 0 {
