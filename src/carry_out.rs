@@ -141,8 +141,13 @@ fn announce(plan: &Plan, record: Option<&Record>) -> Result<(), Refusal> {
         _ => None,
     });
     let record = record.ok_or_else(|| Reason::CannotRecord.because(""))?;
+    let addresses = plan.probed();
+    // That of a repair that was cut off says the same, and /run may be full by now.
+    if record.intent().is_some_and(|intent| intent.addresses.is_superset(&addresses)) {
+        return Ok(());
+    }
     boot_id()
-        .and_then(|boot_id| record.write_intent(&Intent { boot_id, addresses: plan.probed(), units: units.collect() }))
+        .and_then(|boot_id| record.write_intent(&Intent { boot_id, addresses, units: units.collect() }))
         .map_err(|error| Reason::CannotRecord.because(&error.to_string()))
 }
 

@@ -79,7 +79,12 @@ pub fn last_outcome() -> Option<u64> {
 /// The outcome is not known, and why.
 pub fn follow(trigger: Trigger, manager: &Manager, signals: &Signals, deadline: Deadline) -> Result<Outcome, Lost> {
     let record = Record::open().map_err(Lost::CannotRecord)?;
-    record.write_request(trigger).map_err(Lost::CannotRecord)?;
+    if let Err(error) = record.write_request(trigger) {
+        // What was begun has to be finished, whoever asks and however full /run is.
+        if record.intent().is_none() {
+            return Err(Lost::CannotRecord(error));
+        }
+    }
     let asked = now();
     manager.enqueue(Job::Start, NAME).map_err(Lost::Systemd)?;
     loop {

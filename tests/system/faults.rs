@@ -274,6 +274,25 @@ fn an_interrupted_repair_is_found_and_finished() {
 }
 
 #[test]
+fn an_interrupted_repair_is_finished_with_run_full() {
+    let (machine, listener) = stale_orphan();
+    machine.sh("mkdir -p /run/systemd/system/sshd-mend-repair.service.d; printf '[Service]\\nRestart=no\\n[Unit]\\nOnFailure=\\n' >/run/systemd/system/sshd-mend-repair.service.d/once.conf; systemctl daemon-reload").ok();
+    let (_, out) = while_held_up(
+        &machine,
+        listener,
+        "rm -f /usr/lib/systemd/system/sshd-mend-fallback.service
+         systemctl kill -s KILL sshd-mend-repair.service; kill -KILL LISTENER",
+    );
+    assert!(!machine.is_alive(listener), "{out}");
+    machine
+        .sh("dd if=/dev/zero of=/run/fill bs=64k 2>/dev/null; dd if=/dev/zero of=/run/fill2 bs=1 2>/dev/null; true")
+        .ok();
+    assert_ne!(machine.sh("echo x >/run/more").status, 0, "/run is not full");
+    machine.sh("sshd-mend repair");
+    machine.assert_login();
+}
+
+#[test]
 fn twenty_hooks_at_once_make_one_repair() {
     let (machine, listener) = stale_orphan();
     machine.sh("for i in $(seq 20); do sshd-mend hook >/lab/hook.$i & done; wait").ok();

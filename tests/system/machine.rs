@@ -252,6 +252,7 @@ impl Drop for Machine {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+        let _ = Command::new(script("boot")).arg(&self.name).stderr(Stdio::null()).status();
         // A failed test's console is worth a look.
         if !std::thread::panicking() {
             let _ = std::fs::remove_dir_all(&self.directory);
