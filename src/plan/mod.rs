@@ -69,7 +69,7 @@ pub enum Action {
         /// The unit.
         unit: String,
     },
-    /// Let systemd serve SSH, one connection at a time.
+    /// Let systemd serve SSH, with one sshd for each connection.
     StartRescue {
         /// Where.
         addresses: BTreeSet<SocketAddr>,
