@@ -90,9 +90,13 @@ impl Machine {
         machine
     }
 
-    /// The machine's PID 1 as seen from here: the one child of systemd-nspawn.
+    /// The machine's PID 1 as seen from here: the one child of systemd-nspawn. Before that it is still the script that
+    /// starts it, and its children are no machine.
     fn leader(&self) -> Option<u32> {
         let pid = self.supervisor.id();
+        if std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim() != "systemd-nspawn" {
+            return None;
+        }
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
     }
