@@ -33,8 +33,6 @@ pub struct Snapshot {
     pub processes: Vec<Process>,
     /// TCP addresses in LISTEN on ports that ssh wants, held neither by PID 1 nor by one of `processes`.
     pub foreign: Vec<SocketAddr>,
-    /// TCP addresses in LISTEN that PID 1 holds. A new connection to one of them may start a unit.
-    pub held_by_systemd: BTreeSet<SocketAddr>,
 }
 
 /// Facts about the machine as a whole.

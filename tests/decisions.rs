@@ -253,7 +253,6 @@ const ROWS: &[Row] = &[
             let mut machine = incident();
             machine.processes.clear();
             machine.rescue.active = "active".into();
-            machine.held_by_systemd = addresses(&["[::]:22"]);
             machine
         },
         &[(Code::RescueActive, Severity::Critical)],
@@ -295,7 +294,6 @@ const ROWS: &[Row] = &[
             machine.service.main_pid = None;
             machine.socket.active = "active".into();
             machine.socket.enabled = "enabled".into();
-            machine.held_by_systemd = addresses(&["[::]:22"]);
             machine.processes.clear();
             machine
         },

@@ -130,7 +130,6 @@ pub fn observe(
     let held = |inode: u64| processes.iter().any(|p| p.listening_inodes.contains(&inode));
     let foreign =
         sockets.iter().filter(|s| !systemd_holds.contains(&s.inode) && !held(s.inode)).map(|s| s.address).collect();
-    let held_by_systemd = sockets.iter().filter(|s| systemd_holds.contains(&s.inode)).map(|s| s.address).collect();
     let host = Host {
         runtime_directory: Path::new(RUNTIME_DIRECTORY).is_dir(),
         not_to_be_run: Path::new(NOT_TO_BE_RUN).exists(),
@@ -146,7 +145,6 @@ pub fn observe(
         other_units,
         processes: processes.into_iter().map(|observed| observed.process).collect(),
         foreign,
-        held_by_systemd,
     };
     probe_listeners(&mut snapshot, probing, deadline);
     Ok(snapshot)

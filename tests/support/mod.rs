@@ -103,7 +103,6 @@ pub fn healthy() -> Snapshot {
         other_units: Vec::new(),
         processes: vec![listener(60)],
         foreign: BTreeSet::new().into_iter().collect(),
-        held_by_systemd: BTreeSet::new(),
     }
 }
 
