@@ -85,6 +85,11 @@ pub fn follow(trigger: Trigger, manager: &Manager, signals: &Signals, deadline: 
             return Err(Lost::CannotRecord(error));
         }
     }
+    if !is_busy(manager) {
+        // The unit's start limit is meant for attempts that are killed, not for the package runs of an hour.
+        let cleared = manager.reset_failed(NAME);
+        log::debug!("the start limit of {NAME} begins anew: {cleared:?}");
+    }
     let asked = now();
     manager.enqueue(Job::Start, NAME).map_err(Lost::Systemd)?;
     loop {

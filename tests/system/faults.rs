@@ -244,12 +244,13 @@ fn whoever_works_may_be_killed() {
 #[test]
 fn a_worker_that_is_killed_again_and_again_leaves_a_way_in() {
     let (machine, listener) = stale_orphan();
-    // The program is gone from the unit right after it has ended the listener, as if each attempt were killed.
+    // The program is gone from the unit right after it has ended the listener, as if each attempt were killed. Each takes
+    // a while, as on a busy machine: what gives up must be a number of attempts, not of seconds.
     let (_, out) = while_held_up(
         &machine,
         listener,
         "mkdir -p /run/systemd/system/sshd-mend-repair.service.d
-         printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c \"kill -KILL $$$$\"\\n' >/run/systemd/system/sshd-mend-repair.service.d/x.conf
+         printf '[Service]\\nExecStart=\\nExecStart=/bin/sh -c \"sleep 1; kill -KILL $$$$\"\\n' >/run/systemd/system/sshd-mend-repair.service.d/x.conf
          systemctl daemon-reload; kill -KILL LISTENER; systemctl kill -s KILL sshd-mend-repair.service",
     );
     assert!(!machine.is_alive(listener), "{out}");
