@@ -140,6 +140,8 @@ pub enum LeftOut {
     NotRoot,
     /// It holds no TCP socket in LISTEN.
     NotListening,
+    /// A debugger is attached to it: somebody is at work on it.
+    Traced,
 }
 
 impl LeftOut {
@@ -151,6 +153,7 @@ impl LeftOut {
             Self::OtherProgram => "its program is not the one that ssh.service starts",
             Self::NotRoot => "it does not run as root",
             Self::NotListening => "it holds no TCP socket in LISTEN",
+            Self::Traced => "a debugger is attached to it",
         }
     }
 }
@@ -174,6 +177,9 @@ pub fn role(process: &Process) -> Role {
     }
     if process.listening.is_empty() {
         return Role::LeftOut(LeftOut::NotListening);
+    }
+    if process.traced {
+        return Role::LeftOut(LeftOut::Traced);
     }
     Role::Listener
 }

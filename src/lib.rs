@@ -20,6 +20,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod capabilities;
 pub mod carry_out;
 pub mod cli;
 pub mod deadline;

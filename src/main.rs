@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sshd_mend::agent::{self, Run};
+use sshd_mend::capabilities;
 use sshd_mend::cli::{Cli, Command};
 use sshd_mend::diagnosis::{Code, Severity};
 use sshd_mend::journal::{self, Journal};
@@ -32,6 +33,14 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 3 } else { 0 });
         }
     };
+    // The hook says nothing where there is nothing to examine, and then there may be no capabilities either.
+    if let Err(error) = capabilities::drop_all_but_needed() {
+        let outcome = agent::unknown("", &format!("capabilities could not be dropped: {error}. Nothing was done"));
+        return match cli.command {
+            Command::Hook => ExitCode::SUCCESS,
+            _ => finish(&outcome, false, style(&cli)),
+        };
+    }
     let changes_nothing = matches!(cli.command, Command::Check { .. } | Command::Repair { dry_run: true, .. });
     let terminal = match (cli.verbose, cli.quiet) {
         (true, _) => LevelFilter::Debug,

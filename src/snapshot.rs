@@ -96,6 +96,8 @@ pub struct Process {
     /// It holds a socket that is, or may be, a connection: neither TCP in LISTEN nor of the kinds that sshd uses to
     /// talk to its own host.
     pub connected: bool,
+    /// A debugger is attached to it (`TracerPid`, proc_pid_status(5)).
+    pub traced: bool,
     /// Descriptor 0 is a socket, as under inetd.
     pub stdin_is_socket: bool,
     /// The systemd unit whose cgroup it lives in.

@@ -451,6 +451,7 @@ const GUARDS: &[Changed] = &[
     ("a connection", |p| p.connected = true, Role::Session),
     ("standard input", |p| p.stdin_is_socket = true, Role::Session),
     ("parent", |p| p.parent_is_sshd = true, Role::Session),
+    ("a debugger", |p| p.traced = true, Role::LeftOut(LeftOut::Traced)),
 ];
 
 #[test]

@@ -61,6 +61,9 @@ fn holds(machine: &Snapshot, preflight: &Preflight, trigger: Trigger, plan: &Pla
             if process.listening.is_empty() {
                 return fail("ends what does not listen");
             }
+            if process.traced {
+                return fail("ends what a debugger is attached to");
+            }
             let dead = process.probe.as_ref().is_some_and(|probe| probe.result == ProbeResult::Dead);
             if process.on_disk == Some(process.image) && trigger == Trigger::Hook && !dead {
                 return fail("a hook ends a listener that is neither stale nor dead");
@@ -170,13 +173,17 @@ fn some_addresses() -> impl Strategy<Value = BTreeSet<SocketAddr>> {
 fn some_process() -> impl Strategy<Value = Process> {
     let here = || flag(0.97);
     let odd = || flag(0.05);
-    let facts = (here(), here(), here(), here(), here(), odd(), odd(), odd(), odd(), flag(0.6));
+    let facts = (here(), here(), here(), here(), here(), odd(), odd(), (odd(), odd()), odd(), flag(0.6));
     let more =
         (2..9_i32, some_addresses(), prop::sample::select(vec!["ssh.service", "session-1.scope", "other.service"]));
     let result =
         prop::sample::select(vec![ProbeResult::Ok, ProbeResult::Dead, ProbeResult::Inconclusive, ProbeResult::Skipped]);
     (facts, more, result).prop_map(
-        |((pid_ns, net, user, root, path, uid, connected, stdin, parent, stale), (pid, listening, unit), result)| {
+        |(
+            (pid_ns, net, user, root, path, uid, connected, (stdin, traced), parent, stale),
+            (pid, listening, unit),
+            result,
+        )| {
             let mut process = if connected { session(pid) } else { listener(pid) };
             let here = &mut process.surroundings;
             (here.pid_namespace, here.network_namespace, here.user_namespace, here.root_directory) =
@@ -184,6 +191,7 @@ fn some_process() -> impl Strategy<Value = Process> {
             process.at_program_path = path;
             process.effective_uid = u32::from(uid) * 1000;
             process.stdin_is_socket = stdin;
+            process.traced = traced;
             process.parent_is_sshd |= parent;
             process.image = if stale { OLD } else { NEW };
             process.listening = listening;
@@ -314,6 +322,7 @@ const GUARDS: &[Guard] = &[
     ("connection", |m, _| m.processes[0].connected = true),
     ("standard input", |m, _| m.processes[0].stdin_is_socket = true),
     ("parent", |m, _| m.processes[0].parent_is_sshd = true),
+    ("debugger", |m, _| m.processes[0].traced = true),
     ("start", |m, _| m.processes[0].started_ticks += 1),
     ("config", |_, p| p.config = Check::Failed("x".into())),
     ("handshake", |_, p| p.handshake = Check::Failed("x".into())),

@@ -149,7 +149,11 @@ impl Proc {
         let own = identity(directory)?;
         let status = directory.status()?;
         let stat = directory.stat()?;
-        let descriptors = descriptors(directory)?;
+        let descriptors = match descriptors(directory) {
+            // Another user's process, which is never ended: without CAP_DAC_READ_SEARCH its descriptors stay hidden.
+            Err(ProcError::PermissionDenied(_)) if status.ruid != 0 && status.euid != 0 => Vec::new(),
+            result => result?,
+        };
         let mut listening = BTreeSet::new();
         let mut listening_inodes = BTreeSet::new();
         for descriptor in &descriptors {
@@ -181,6 +185,7 @@ impl Proc {
                 .is_ok_and(|exe| is_sshd(&exe, program)),
             listening,
             connected: stays_connected(directory, &descriptors, &listening_inodes)?,
+            traced: status.tracerpid != 0,
             stdin_is_socket: descriptors.iter().any(|descriptor| descriptor.number == 0 && descriptor.socket.is_some()),
             unit: unit(directory)?,
             probe: None,

@@ -42,6 +42,7 @@ pub fn listener(pid: i32) -> Process {
         parent_is_sshd: false,
         listening: addresses(&["0.0.0.0:22", "[::]:22"]),
         connected: false,
+        traced: false,
         stdin_is_socket: false,
         unit: Some("ssh.service".into()),
         probe: probe(ProbeResult::Ok),

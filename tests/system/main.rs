@@ -4,6 +4,7 @@
 
 mod build;
 mod debian12;
+mod decoys;
 mod faults;
 mod hook;
 mod machine;
