@@ -46,7 +46,7 @@ inner() { # NAME: its sshd, where a wrapper was started
         while [ "$up" -gt 1 ] && [ "$up" != "$first" ]; do up=$(sed 's/.*) . //; s/ .*//' /proc/$up/stat); done
         [ "$up" != "$first" ] || { echo $pid >/run/decoy.$1; return 0; }
     done
-    echo "no sshd below $1"; exit 1
+    echo "no sshd below $1"; return 1
 }
 mkdir -p /opt/ssh /srv/jail /home/user/bin
 as_user="setpriv --reuid=user --regid=user --clear-groups"
@@ -72,9 +72,21 @@ ip netns exec other /usr/sbin/sshd $plain -p 2204 >/dev/null 2>&1 </dev/null & e
 until ip netns exec other ss -ltn | grep -q :2204; do kill -0 $!; done
 # In another PID namespace with the host's network, and in a user namespace where it is root.
 start pod 2206 unshare --pid --fork --mount-proc /usr/sbin/sshd $plain -p 2206; inner pod
-start users-root 2207 $as_user unshare --user --map-root-user /usr/sbin/sshd $plain -p 2207 -h /home/user/key
+start users-root 2207 $as_user unshare --user --map-root-user --mount \
+    sh -c "mount -t tmpfs none /run; mkdir -m 755 /run/sshd; exec /usr/sbin/sshd $plain -p 2207 -h /home/user/key"
 # Held by a debugger.
 start traced 2209 strace -f -o /dev/null -e trace=none /usr/sbin/sshd $plain -p 2209; inner traced
+# A child that a listener has just forked, before it has closed anything: stopped at its first system call.
+strace -f -o /dev/null -e trace=set_robust_list -e inject=set_robust_list:signal=SIGSTOP /usr/sbin/sshd $plain -p 2211 >/dev/null 2>&1 </dev/null &
+echo $! >/run/decoy.forked
+until inner forked >/dev/null; do kill -0 $!; done
+listener=$(cat /run/decoy.forked)
+until ss -ltn | grep -q :2211; do kill -CONT $listener; done
+python3 -c 'import socket, time; s = socket.create_connection(("127.0.0.1", 2211)); time.sleep(3600)' >/dev/null 2>&1 </dev/null &
+# "t" is also every system call's moment under strace: what counts is that it stays.
+stays() { for look in $(seq 50); do grep -q '^State:.[Tt]' /proc/$1/status || return 1; done; }
+until child=$(pgrep -P $listener) && stays $child; do kill -0 $!; done
+echo $child >/run/decoy.forked
 
 # Programs that are no sshd: a user's of that name, deleted; one that calls itself so, and has a port.
 cp /bin/sleep /home/user/bin/sshd; $as_user /home/user/bin/sshd 3600 >/dev/null 2>&1 </dev/null & echo $! >/run/decoy.program
@@ -197,6 +209,7 @@ fn decoys(root: &str) {
         ("pod", elsewhere),
         ("users-root", elsewhere),
         ("traced", "a debugger is attached"),
+        ("forked", "serves a connection"),
         ("program", "is not the one that ssh.service starts"),
         // What only calls itself sshd is not even looked at.
         ("titled", ""),
