@@ -10,6 +10,7 @@ use crate::events;
 use crate::observe::{self, Probing, Unexaminable, observe};
 use crate::plan::{Action, Plan, Trigger, needs_preflight, plan};
 use crate::preflight::preflight;
+use crate::printable::printable;
 use crate::record::{self, Intent, Record};
 use crate::refusal::{Reason, Refusal};
 use crate::repair_unit::{self, Lost};
@@ -348,7 +349,7 @@ pub fn examinable() -> Result<(), Unexaminable> {
 fn others(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let named = |pid: i32| {
         let process = snapshot.processes.iter().find(|process| process.pid == pid);
-        process.map(|process| process.exe.to_string_lossy().escape_debug().to_string()).unwrap_or_default()
+        process.map(|process| printable(&process.exe.to_string_lossy())).unwrap_or_default()
     };
     let left_out = diagnosis.left_out.iter();
     let left_out = left_out.map(|(pid, why)| format!("{pid} ({}) is left alone: {}", named(*pid), why.reason()));

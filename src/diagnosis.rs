@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE};
+use crate::printable::printable;
 use crate::probe::Probe;
 use crate::snapshot::{Process, Snapshot, Unit};
 
@@ -272,7 +273,7 @@ fn listener(process: &Process, snapshot: &Snapshot) -> Listener {
     Listener {
         pid: process.pid,
         started: process.started,
-        exe: process.exe.to_string_lossy().escape_debug().to_string(),
+        exe: printable(&process.exe.to_string_lossy()),
         stale: process.stale(),
         orphan: unit.is_none(),
         unit: unit.map(|unit| unit.name.clone()),

@@ -5,6 +5,7 @@ use crate::carry_out::Done;
 use crate::diagnosis::{Diagnosis, Severity};
 use crate::observe::RUNTIME_DIRECTORY;
 use crate::plan::{Action, Plan};
+use crate::printable::printable;
 use crate::rescue;
 use crate::snapshot::Snapshot;
 use crate::target::Target;
@@ -28,7 +29,7 @@ pub const FAILED: &str = "7c6b5a4938271f60e5d4c3b2a1908f57";
 pub fn found(snapshot: &Snapshot, diagnosis: &Diagnosis, plan: &Plan) {
     for finding in diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info) {
         let process = snapshot.processes.iter().find(|process| Some(process.pid) == finding.pid);
-        let exe = process.map(|p| p.exe.to_string_lossy().escape_debug().to_string()).unwrap_or_default();
+        let exe = process.map(|p| printable(&p.exe.to_string_lossy())).unwrap_or_default();
         let addresses = process.map(|p| p.listening.iter().map(ToString::to_string).collect::<Vec<_>>());
         let addresses = addresses.unwrap_or_default().join(" ");
         let unit = process.and_then(|p| p.unit.clone()).unwrap_or_default();

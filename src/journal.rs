@@ -3,6 +3,7 @@
 //! A stopped journald blocks its senders, and so does a stopped terminal. Nothing that can block may stand between the
 //! signal to a listener and the start of its successor, so a thread of its own writes, and a log call only hands over.
 
+use crate::printable::printable;
 use log::kv::{self, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::io::IsTerminal;
@@ -51,7 +52,7 @@ pub fn start(journal: Journal, terminal: LevelFilter) -> Option<Started> {
             .filter_level(terminal)
             .format(|out, record| {
                 use std::io::Write;
-                writeln!(out, "sshd-mend: {}", record.args())
+                writeln!(out, "sshd-mend: {}", printable(&record.args().to_string()))
             })
             .build()
     });

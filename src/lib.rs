@@ -32,6 +32,7 @@ pub mod observe;
 pub mod pid_ref;
 pub mod plan;
 pub mod preflight;
+pub mod printable;
 pub mod probe;
 pub mod program;
 pub mod record;
@@ -44,3 +45,15 @@ pub mod signals;
 pub mod snapshot;
 pub mod systemd;
 pub mod target;
+
+/// Every parser of something that this program did not write itself, for tests that feed them anything.
+#[doc(hidden)]
+pub mod parsers {
+    pub use crate::address::parse as address;
+    pub use crate::observe::{listening_sockets, unit_of_cgroup};
+    pub use crate::preflight::options::{assignment, expand};
+    pub use crate::preflight::{listen_addresses, owner};
+    pub use crate::probe::handshake;
+    pub use crate::settings::parse as settings;
+    pub use crate::systemd::parse_shown as shown;
+}

@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::printable::printable;
+
 /// Where the settings are.
 pub const PATH: &str = "/etc/default/sshd-mend";
 /// More than that is no settings file.
@@ -90,7 +92,11 @@ pub fn read(path: &Path) -> Result<Settings, Error> {
     parse(&String::from_utf8_lossy(&bytes))
 }
 
-fn parse(text: &str) -> Result<Settings, Error> {
+/// Reads the text of the settings.
+///
+/// # Errors
+/// Names the line that is no setting.
+pub fn parse(text: &str) -> Result<Settings, Error> {
     let mut settings = Settings::default();
     for (index, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -106,19 +112,16 @@ fn parse(text: &str) -> Result<Settings, Error> {
             ("HOOK", "report") => settings.hook = Hook::Report,
             ("HOOK", "off") => settings.hook = Hook::Off,
             ("HOOK", other) => {
-                return wrong(format!("HOOK is repair, report or off, not \"{}\"", other.escape_debug()));
+                return wrong(format!("HOOK is repair, report or off, not \"{}\"", printable(other)));
             }
             ("GRACE" | "DEADLINE", other) => match (seconds(), key) {
                 (Some(seconds), "GRACE") => settings.grace = seconds,
                 (Some(seconds), _) => settings.deadline = seconds,
                 (None, _) => {
-                    return wrong(format!(
-                        "{key} is a number of seconds from 1 to 600, not \"{}\"",
-                        other.escape_debug()
-                    ));
+                    return wrong(format!("{key} is a number of seconds from 1 to 600, not \"{}\"", printable(other)));
                 }
             },
-            (other, _) => return wrong(format!("\"{}\" is not a setting", other.escape_debug())),
+            (other, _) => return wrong(format!("\"{}\" is not a setting", printable(other))),
         }
     }
     Ok(settings)

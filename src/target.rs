@@ -9,6 +9,7 @@ use crate::diagnosis::{Diagnosis, is_listener};
 use crate::observe::look_again;
 use crate::pid_ref::PidRef;
 use crate::plan::{Action, Plan};
+use crate::printable::printable;
 use crate::snapshot::{Process, Snapshot};
 
 /// After SIGKILL. Only a process in uninterruptible sleep takes longer.
@@ -52,7 +53,7 @@ impl Target<'_> {
     /// Its program, printable.
     #[must_use]
     pub fn exe(&self) -> String {
-        self.judged.exe.to_string_lossy().escape_debug().to_string()
+        printable(&self.judged.exe.to_string_lossy())
     }
 
     /// It is gone.

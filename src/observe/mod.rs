@@ -18,7 +18,8 @@ use crate::rescue;
 use crate::snapshot::{FileId, Host, Process, Program, Snapshot};
 use crate::systemd::Manager;
 
-pub use process::Proc;
+pub use listening::read as listening_sockets;
+pub use process::{Proc, unit_of_cgroup};
 
 /// The units of Debian's and Ubuntu's openssh-server.
 pub const SERVICE: &str = "ssh.service";

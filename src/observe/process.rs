@@ -167,7 +167,7 @@ impl Proc {
         let process = Process {
             pid: directory.pid,
             started_ticks: stat.starttime,
-            started: self.boot + Duration::from_secs(stat.starttime / ticks),
+            started: self.boot.checked_add(Duration::from_secs(stat.starttime / ticks)).unwrap_or(self.boot),
             at_program_path: path == program,
             exe,
             image,
@@ -289,7 +289,7 @@ fn unit(directory: &ProcDirectory) -> ProcResult<Option<String>> {
 /// The unit that a `/proc/PID/cgroup` names: the first component that is no slice (cg_path_get_unit in systemd's
 /// cgroup-util.c), from the unified tree, else from systemd's own.
 #[must_use]
-fn unit_of_cgroup(text: &str) -> Option<String> {
+pub fn unit_of_cgroup(text: &str) -> Option<String> {
     let tree = |prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix));
     let unit = |path: &str| {
         let component = path.split('/').find(|part| !part.is_empty() && !part.ends_with(".slice"))?;

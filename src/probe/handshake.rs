@@ -8,11 +8,14 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::printable::printable_bytes;
 
 /// What a server may say before its KEXINIT. RFC 4253 allows lines before the banner and 255 bytes a banner.
 const BANNER_LIMIT: usize = 16 * 1024;
 /// Largest packet that every implementation must take (RFC 4253 §6.1).
 const PACKET_LIMIT: u32 = 35_000;
+/// Of a banner or a refusal, for people to see.
+const SHOWN: usize = 120;
 const MSG_DISCONNECT: u8 = 1;
 const MSG_KEXINIT: u8 = 20;
 
@@ -91,7 +94,7 @@ fn read_banner(stream: &mut impl Timed, deadline: Deadline) -> Result<String, At
         }
         if byte[0] == b'\n' {
             if said[line_start..].starts_with(b"SSH-") {
-                return Ok(printable(&said[line_start..]));
+                return Ok(said_by_a_stranger(&said[line_start..]));
             }
             line_start = said.len();
         }
@@ -99,7 +102,7 @@ fn read_banner(stream: &mut impl Timed, deadline: Deadline) -> Result<String, At
             return Err(Attempt::Unclear(format!("{BANNER_LIMIT} bytes and no SSH banner")));
         }
     }
-    Err(if said.is_empty() { Attempt::Closed(None) } else { Attempt::Refused(printable(&said)) })
+    Err(if said.is_empty() { Attempt::Closed(None) } else { Attempt::Refused(said_by_a_stranger(&said)) })
 }
 
 fn read_kexinit(stream: &mut impl Timed, deadline: Deadline) -> io::Result<()> {
@@ -193,14 +196,9 @@ fn packet(payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Text of a stranger: at most 120 characters, one line, nothing that a terminal would interpret.
-fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.trim_end()
-        .chars()
-        .take(120)
-        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
-        .collect()
+/// At most so many bytes of what a stranger said, on one line.
+fn said_by_a_stranger(bytes: &[u8]) -> String {
+    printable_bytes(bytes[..bytes.len().min(SHOWN)].trim_ascii_end())
 }
 
 #[cfg(test)]

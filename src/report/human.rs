@@ -9,6 +9,7 @@ use crate::carry_out::Done;
 use crate::diagnosis::{Code, Listener};
 use crate::observe::SERVICE;
 use crate::plan::Action;
+use crate::printable::printable;
 use crate::probe::ProbeResult;
 use crate::rescue::SOCKET;
 
@@ -68,7 +69,7 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
 }
 
 fn line(text: &mut String, label: &str, content: &str) {
-    let _ = writeln!(text, "{label:COLUMN$} {content}");
+    let _ = writeln!(text, "{label:COLUMN$} {}", printable(content));
 }
 
 /// Lines under one label.
@@ -80,7 +81,7 @@ fn lines(text: &mut String, label: &str, contents: impl Iterator<Item = String>)
 
 fn units(text: &mut String, outcome: &Outcome) {
     let states: Vec<String> = outcome.units.iter().map(|(name, unit)| format!("{name}  {}", state(unit))).collect();
-    let _ = writeln!(text, "{}", states.join("   "));
+    let _ = writeln!(text, "{}", printable(&states.join("   ")));
 }
 
 fn state(unit: &UnitState) -> String {
@@ -92,7 +93,9 @@ fn state(unit: &UnitState) -> String {
 }
 
 fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
-    let started = humantime::format_rfc3339_seconds(listener.started).to_string();
+    let mut started = String::new();
+    // It has no words for years after 9999.
+    let _ = write!(started, "{}", humantime::format_rfc3339_seconds(listener.started));
     let since = started.split('T').next().unwrap_or(&started);
     let program = listener.exe.strip_suffix(" (deleted)").unwrap_or(&listener.exe);
     let state = match (listener.stale, &listener.unit) {

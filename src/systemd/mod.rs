@@ -6,6 +6,8 @@
 mod bus;
 mod systemctl;
 
+pub use systemctl::parse as parse_shown;
+
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;

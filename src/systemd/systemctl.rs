@@ -71,7 +71,8 @@ fn systemctl(arguments: &[&str], deadline: Deadline) -> Result<Finished, Failure
 }
 
 /// Reads what `systemctl show` prints: a property a line, some of them several times.
-fn parse(name: &str, shown: &str) -> Unit {
+#[must_use]
+pub fn parse(name: &str, shown: &str) -> Unit {
     let values = |key: &'static str| {
         shown.lines().filter_map(move |line| line.split_once('=').filter(|(k, _)| *k == key).map(|(_, v)| v))
     };

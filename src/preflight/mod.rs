@@ -16,7 +16,10 @@ use crate::deadline::Deadline;
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE, SOCKET};
 use crate::probe::{Attempt, handshake};
 use crate::program;
-use crate::snapshot::{Snapshot, Unit};
+use crate::snapshot::Snapshot;
+use options::options;
+
+pub mod options;
 
 /// For one program that only looks. `sshd -t` takes 20 ms.
 const LOOK: Duration = Duration::from_secs(10);
@@ -140,68 +143,16 @@ fn effective(program: &Path, mode: &str, options: &[&str], deadline: Deadline) -
 }
 
 /// The `listenaddress` lines of `sshd -T`.
-fn listen_addresses(effective: &str) -> Vec<SocketAddr> {
-    effective.lines().filter_map(|line| line.strip_prefix("listenaddress ")).filter_map(crate::address::parse).collect()
-}
-
-/// The arguments that ssh.service gives sshd, less those that choose how it runs.
 #[must_use]
-pub fn options(service: &Unit) -> Vec<String> {
-    let Some(exec) = service.server() else { return Vec::new() };
-    let mut environment: Vec<(String, String)> =
-        service.environment.iter().filter_map(|line| assignment(line)).collect();
-    for file in &service.environment_files {
-        if let Ok(text) = std::fs::read_to_string(file) {
-            environment.extend(text.lines().filter_map(assignment));
-        }
-    }
-    expand(&exec.arguments, &environment)
-        .into_iter()
-        .filter(|option| !matches!(option.as_str(), "-D" | "-e" | "-d"))
-        .collect()
-}
-
-/// `$NAME` as a word of its own becomes its value's words, `${NAME}` its value (systemd.service(5), "Command lines").
-fn expand(arguments: &[String], environment: &[(String, String)]) -> Vec<String> {
-    let value =
-        |name: &str| environment.iter().rev().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
-    let mut expanded = Vec::new();
-    for argument in arguments {
-        match argument.strip_prefix('$') {
-            Some(name) if !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') => {
-                expanded.extend(value(name).split_whitespace().map(str::to_owned));
-            }
-            _ => {
-                let mut text = argument.clone();
-                for (key, value) in environment {
-                    text = text.replace(&format!("${{{key}}}"), value);
-                }
-                expanded.push(text);
-            }
-        }
-    }
-    expanded
-}
-
-/// `NAME=value`, the value perhaps in quotes, as in systemd.exec(5), `EnvironmentFile=`.
-fn assignment(line: &str) -> Option<(String, String)> {
-    let line = line.trim();
-    let (key, value) = line.split_once('=').filter(|_| !line.starts_with(['#', ';']))?;
-    let value = value.trim();
-    let unquoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
-    Some((key.trim().to_owned(), unquoted.unwrap_or(value).to_owned()))
+pub fn listen_addresses(effective: &str) -> Vec<SocketAddr> {
+    effective.lines().filter_map(|line| line.strip_prefix("listenaddress ")).filter_map(crate::address::parse).collect()
 }
 
 fn package(program: &Path, deadline: Deadline) -> Package {
     let query = |arguments: &[&str]| program::run(Path::new(DPKG_QUERY), arguments, deadline.at_most(LOOK));
     let path = program.display().to_string();
     let owner = match query(&["--search", "--", &path]) {
-        // "openssh-server: /usr/sbin/sshd"; lines of diversions start otherwise.
-        Ok(finished) if finished.succeeded() => finished.output.lines().find_map(|line| {
-            let (packages, file) = line.rsplit_once(": ")?;
-            (file == path && !packages.starts_with("diversion "))
-                .then(|| packages.split(", ").next().unwrap_or(packages).to_owned())
-        }),
+        Ok(finished) if finished.succeeded() => owner(&path, &finished.output),
         Ok(_) => None,
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Package::Unconfigured(format!("dpkg-query: {error}")),
@@ -212,6 +163,17 @@ fn package(program: &Path, deadline: Deadline) -> Package {
         Ok(finished) => Package::Unconfigured(format!("{owner} is \"{}\"", finished.output.trim())),
         Err(error) => Package::Unconfigured(format!("dpkg-query: {error}")),
     }
+}
+
+/// The package that owns a file, from what `dpkg-query --search` prints: `openssh-server: /usr/sbin/sshd`. Lines about
+/// diversions start otherwise.
+#[must_use]
+pub fn owner(path: &str, found: &str) -> Option<String> {
+    found.lines().find_map(|line| {
+        let (packages, file) = line.rsplit_once(": ")?;
+        (file == path && !packages.starts_with("diversion "))
+            .then(|| packages.split(", ").next().unwrap_or(packages).to_owned())
+    })
 }
 
 fn ask(policy: &Path, deadline: Deadline) -> Policy {
@@ -242,15 +204,6 @@ fn is_executable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_of_the_service_are_those_that_systemd_would_pass() {
-        let arguments = ["-D", "$SSHD_OPTS", "-f", "${FILE}", "$"].map(str::to_owned);
-        let environment = ["SSHD_OPTS='-p 2222 -o X=y'", "FILE=/etc/x", "# SSHD_OPTS=no"].map(assignment);
-        let environment: Vec<_> = environment.into_iter().flatten().collect();
-        assert_eq!(expand(&arguments, &environment), ["-D", "-p", "2222", "-o", "X=y", "-f", "/etc/x", "$"]);
-        assert_eq!(expand(&["$MISSING".to_owned()], &environment), Vec::<String>::new());
-    }
 
     #[test]
     fn addresses_are_those_of_listenaddress() {
