@@ -143,6 +143,12 @@ impl<'a> Run<'a> {
         let patience = Deadline::after(self.settings.deadline * 2);
         match repair_unit::follow(self.trigger, &self.manager, self.signals, patience) {
             Ok(outcome) => Ok(Outcome { command: self.command.to_owned(), duration_ms: self.elapsed(), ..outcome }),
+            // Whatever keeps the unit from running its program here: a person is there to see that it is done.
+            Err(Lost::NoOutcome) if self.trigger == Trigger::Repair && record::left_behind().is_none() => {
+                let mut outcome = self.repair_here()?;
+                outcome.notes.push(format!("{}. This process did the work itself", Lost::NoOutcome));
+                Ok(outcome)
+            }
             Err(lost) => Ok(self.lost(&self.look(record::left_behind())?, &lost)),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! They need root and the root file systems of tests/system/prepare. A test that cannot run fails.
 
+mod attacks;
 mod build;
 mod debian12;
 mod decoys;

@@ -158,6 +158,26 @@ fn without_the_unit_the_command_does_the_work_itself() {
 }
 
 #[test]
+fn a_unit_that_cannot_run_here_is_done_without() {
+    let machine = Machine::with_package("trixie");
+    let listener = machine.incident();
+    machine.upgrade_without_hook().ok();
+    // As where a container does not let systemd set up what confines the unit: status 226/NAMESPACE.
+    machine
+        .sh("mkdir -p /etc/systemd/system/sshd-mend-repair.service.d
+             printf '[Service]\\nBindPaths=/none\\n' >/etc/systemd/system/sshd-mend-repair.service.d/x.conf; systemctl daemon-reload")
+        .ok();
+    // A package run has nobody to see to it.
+    let hook = machine.sh("sshd-mend hook").ok().stdout;
+    assert!(hook.contains("ended without leaving an outcome") && machine.is_alive(listener), "{hook}");
+    let repair = machine.sh("sshd-mend repair");
+    assert_eq!(repair.status, 0, "{repair:#?}");
+    assert!(repair.stdout.contains("This process did the work itself"), "{repair:#?}");
+    assert!(!machine.is_alive(listener));
+    machine.assert_login();
+}
+
+#[test]
 fn signals_are_acted_on_after_the_restart() {
     let machine = Machine::with_package("trixie");
     let listener = machine.incident();

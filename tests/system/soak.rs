@@ -31,7 +31,8 @@ impl Patient {
         let machine = Machine::with_package("trixie");
         machine.sh("systemctl -q disable ssh.service; systemctl -q enable ssh.socket; echo GRACE=1 >/etc/default/sshd-mend").ok();
         let session = machine.open_session("patient");
-        // Injects the fault of /run/fault into the first attempt, and lets a second one be.
+        // Injects the fault of /run/fault into the first attempt, and lets a second one be. The unit is confined as it
+        // is shipped, but for the one call that strace needs.
         machine
             .sh("cat >/usr/local/sbin/faulty <<'E'
 #!/bin/sh
@@ -43,7 +44,7 @@ exec /usr/sbin/sshd-mend carry-out
 E
 chmod 755 /usr/local/sbin/faulty
 mkdir -p /etc/systemd/system/sshd-mend-repair.service.d
-printf '[Service]\\nExecStart=\\nExecStart=/usr/local/sbin/faulty\\n' >/etc/systemd/system/sshd-mend-repair.service.d/faulty.conf
+printf '[Service]\\nSystemCallFilter=ptrace\\nExecStart=\\nExecStart=/usr/local/sbin/faulty\\n' >/etc/systemd/system/sshd-mend-repair.service.d/faulty.conf
 systemctl daemon-reload")
             .ok();
         Self { machine, session }
