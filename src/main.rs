@@ -5,14 +5,14 @@
 
 use clap::Parser;
 use log::LevelFilter;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use sshd_mend::agent::{self, Run};
 use sshd_mend::capabilities;
-use sshd_mend::cli::{Cli, Command};
+use sshd_mend::cli::{CARRY_OUT, Cli, Command};
 use sshd_mend::diagnosis::{Code, Severity};
 use sshd_mend::journal::{self, Journal};
 use sshd_mend::observe::{Probing, Unexaminable};
@@ -25,6 +25,24 @@ use sshd_mend::settings::{self, Hook, Settings};
 use sshd_mend::signals::Signals;
 
 fn main() -> ExitCode {
+    // Before the first thread, and before anything is read.
+    let ready = || -> io::Result<Signals> {
+        capabilities::drop_all_but_needed()?;
+        Signals::note()
+    };
+    let ready =
+        ready().map_err(|error| format!("this process could not be made safe to run: {error}. Nothing was done"));
+    if std::env::args_os().skip(1).eq([CARRY_OUT]) {
+        let _log = journal::start(Journal::Write, LevelFilter::Info);
+        watch(UNFINISHED);
+        return match ready {
+            Ok(signals) => work(&signals),
+            Err(error) => {
+                log::error!("{error}");
+                ExitCode::from(3)
+            }
+        };
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -33,14 +51,6 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 3 } else { 0 });
         }
     };
-    // The hook says nothing where there is nothing to examine, and then there may be no capabilities either.
-    if let Err(error) = capabilities::drop_all_but_needed() {
-        let outcome = agent::unknown("", &format!("capabilities could not be dropped: {error}. Nothing was done"));
-        return match cli.command {
-            Command::Hook => ExitCode::SUCCESS,
-            _ => finish(&outcome, false, style(&cli)),
-        };
-    }
     let changes_nothing = matches!(cli.command, Command::Check { .. } | Command::Repair { dry_run: true, .. });
     let terminal = match (cli.verbose, cli.quiet) {
         (true, _) => LevelFilter::Debug,
@@ -48,27 +58,18 @@ fn main() -> ExitCode {
         _ => LevelFilter::Info,
     };
     let _log = journal::start(if changes_nothing { Journal::Silent } else { Journal::Write }, terminal);
-    watch(match cli.command {
-        Command::Hook => 0,
-        Command::CarryOut => UNFINISHED,
-        _ => 3,
-    });
-    let signals = match Signals::note() {
+    let is_hook = matches!(cli.command, Command::Hook);
+    watch(if is_hook { 0 } else { 3 });
+    let signals = match ready {
         Ok(signals) => signals,
-        Err(error) => {
-            return finish(
-                &agent::unknown("", &format!("signals could not be handled: {error}. Nothing was done")),
-                false,
-                style(&cli),
-            );
-        }
+        Err(_) if is_hook => return ExitCode::SUCCESS,
+        Err(error) => return finish(&agent::unknown("", &error), false, style(&cli)),
     };
     match cli.command {
         Command::Hook => {
             hook(&signals, style(&cli));
             ExitCode::SUCCESS
         }
-        Command::CarryOut => work(&signals),
         Command::Check { json } => finish(&person(&signals, "check", |run| run.examine(false)), json, style(&cli)),
         Command::Repair { dry_run: true, json } => {
             finish(&person(&signals, "repair", |run| run.examine(true)), json, style(&cli))

@@ -126,6 +126,13 @@ fn spread<T: Clone>(all: &[T], wanted: usize) -> Vec<T> {
     (0..wanted).map(|i| all[i * all.len() / wanted].clone()).collect()
 }
 
+/// For whoever waits for hours.
+fn progress(done: usize, of: usize) {
+    if done > 0 && done % 50 == 0 {
+        eprintln!("{done} of {of}, all reachable afterwards");
+    }
+}
+
 fn tally(name: &str, fates: &[Fate]) {
     let count = |fate: Fate| fates.iter().filter(|f| **f == fate).count();
     eprintln!(
@@ -147,7 +154,8 @@ fn killed(half: usize) {
         spread(&calls, wanted).into_iter().enumerate().filter(|(i, _)| i % 2 == half).map(|(_, c)| c).collect();
     let mut fates = Vec::new();
     let mut hits = 0;
-    for (name, count) in &chosen {
+    for (number, (name, count)) in chosen.iter().enumerate() {
+        progress(number, chosen.len());
         fates.push(patient.goes_through(&format!(
             "strace -qq -o /run/trace -e trace={name} -e inject={name}:signal=SIGKILL:when={count}"
         )));
@@ -200,7 +208,8 @@ fn calls_that_fail() {
     }
     let chosen = spread(&all, number("SSHD_MEND_ERRORS", 48));
     let mut fates = Vec::new();
-    for (error, name, count) in chosen {
+    for (number, (error, name, count)) in chosen.iter().enumerate() {
+        progress(number, chosen.len());
         fates.push(patient.goes_through(&format!(
             "strace -qq -o /run/trace -e trace={name} -e inject={name}:error={error}:when={count}"
         )));
