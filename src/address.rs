@@ -17,6 +17,19 @@ pub fn parse(text: &str) -> Option<SocketAddr> {
     }
 }
 
+/// Two sockets in LISTEN cannot have both.
+#[must_use]
+pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let wildcard = |address: SocketAddr| address.ip().is_unspecified();
+    let same_family = one.is_ipv4() == other.is_ipv4();
+    // `[::]` may serve IPv4 too.
+    let across = |address: SocketAddr| matches!(address.ip(), IpAddr::V6(ip) if ip.is_unspecified());
+    one.port() == other.port()
+        && (one.ip() == other.ip()
+            || (same_family && (wildcard(one) || wildcard(other)))
+            || (!same_family && (across(one) || across(other))))
+}
+
 /// Addresses at which a start of the units would serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {

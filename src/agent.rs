@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
         let snapshot = observe(&self.manager, self.probing, intent, self.deadline)?;
         let diagnosis = diagnose(&snapshot);
         let preflight = needs_preflight(&snapshot, &diagnosis, self.trigger)
-            .then(|| preflight(&snapshot, self.trigger == Trigger::Hook, self.deadline));
+            .then(|| preflight(&snapshot, &diagnosis, self.trigger == Trigger::Hook, self.deadline));
         let plan = plan(&snapshot, &diagnosis, preflight.as_ref(), self.trigger);
         Ok(Look { snapshot, diagnosis, plan })
     }

@@ -6,6 +6,7 @@
 
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -293,7 +294,9 @@ impl Work<'_> {
 
     fn rescue(&mut self, plan: &Plan) -> bool {
         let begun = Instant::now();
-        let addresses = plan.probed();
+        // Not those of another instance that was not restarted yet and still serves.
+        let still_served = |address: &SocketAddr| self.old.iter().any(|old| !old.has_exited() && old.serves(address));
+        let addresses: BTreeSet<SocketAddr> = plan.probed().into_iter().filter(|a| !still_served(a)).collect();
         let action = Action::StartRescue { addresses: addresses.clone() };
         let result = rescue::start(&addresses, self.hands.manager, Deadline::after(JOB));
         let result = result.map(|()| "serves SSH in its place".to_owned()).map_err(|error| error.to_string());

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+use crate::address::collide;
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE};
 use crate::printable::printable;
 use crate::probe::Probe;
@@ -62,6 +63,8 @@ pub enum Code {
     RescueActive,
     /// Nobody listens, though a unit is enabled; nothing has failed.
     Stopped,
+    /// Nobody listens, and another program holds an address that an enabled unit would serve.
+    ForeignListener,
 }
 
 impl Code {
@@ -78,6 +81,7 @@ impl Code {
             Self::Interrupted => "interrupted",
             Self::RescueActive => "rescue-active",
             Self::Stopped => "stopped",
+            Self::ForeignListener => "foreign-listener",
         }
     }
 }
@@ -294,12 +298,6 @@ fn finding_about(listener: &Listener) -> Option<Finding> {
             Code::StaleOrphan,
             format!("sshd {pid} runs a program that was replaced on disk, and no unit owns this process"),
         ),
-        (true, Some(unit)) if unit != SERVICE => (
-            Code::StaleService,
-            format!(
-                "sshd {pid} of {unit} runs a program that was replaced on disk. To mend it: systemctl restart {unit}"
-            ),
-        ),
         (true, Some(unit)) => {
             (Code::StaleService, format!("sshd {pid} of {unit} runs a program that was replaced on disk"))
         }
@@ -313,11 +311,32 @@ fn finding_about(listener: &Listener) -> Option<Finding> {
     Some(Finding { code, severity, pid: Some(pid), message })
 }
 
+/// Addresses of `needed` that a process holds which is neither PID 1 nor a listener of ours, with what is known about
+/// it. A child that a listener has just forked holds the listener's own addresses for a moment: those are in `served`.
+#[must_use]
+pub fn taken_by_others(
+    snapshot: &Snapshot,
+    needed: &BTreeSet<SocketAddr>,
+    served: &BTreeSet<SocketAddr>,
+) -> Vec<String> {
+    let is_needed = |held: &SocketAddr| needed.iter().any(|address| collide(*held, *address));
+    let others = snapshot.processes.iter().filter(|p| p.surroundings.network_namespace).flat_map(|process| {
+        let why = match role(process) {
+            Role::Listener => return Vec::new(),
+            Role::Session => "it serves a connection",
+            Role::LeftOut(why) => why.reason(),
+        };
+        let held = process.listening.iter().filter(|address| !served.contains(address) && is_needed(address));
+        held.map(|address| format!("{address} (sshd {}, left alone: {why})", process.pid)).collect()
+    });
+    snapshot.foreign.iter().filter(|held| is_needed(held)).map(ToString::to_string).chain(others).collect()
+}
+
 fn finding_about_units(snapshot: &Snapshot, listeners: &[Listener]) -> Option<Finding> {
     let (service, socket) = (&snapshot.service, &snapshot.socket);
     let finding =
         |code, severity, message: &str| Some(Finding { code, severity, pid: None, message: message.to_owned() });
-    if listeners.iter().any(|listener| !listener.orphan)
+    if listeners.iter().any(|listener| listener.unit.as_deref() == Some(SERVICE))
         && socket.is_enabled()
         && !socket.is_active()
         && !service.job
@@ -331,13 +350,23 @@ fn finding_about_units(snapshot: &Snapshot, listeners: &[Listener]) -> Option<Fi
         );
     }
     let wanted = [service, socket].map(|unit| unit.is_enabled());
-    let nobody = listeners.is_empty() && !service.is_active() && !socket.is_active() && !service.job && !socket.job;
+    // Further instances serve addresses of their own.
+    let in_its_place = listeners.iter().any(|l| l.orphan || l.unit.as_deref() == Some(SERVICE));
+    let nobody = !in_its_place && !service.is_active() && !socket.is_active() && !service.job && !socket.job;
     // After a repair that was cut off, what looks stopped was not stopped by anybody.
     if !nobody || !wanted.contains(&true) || snapshot.host.not_to_be_run || snapshot.intent.is_some() {
         return None;
     }
-    if [service, socket].iter().any(|unit| unit.has_failed()) {
-        finding(Code::Down, Severity::Critical, "nobody listens for SSH: its unit has failed")
+    let taken = taken_by_others(snapshot, &snapshot.wanted, &BTreeSet::new());
+    if !taken.is_empty() {
+        let message =
+            format!("nobody listens for SSH, because another program holds its address: {}", taken.join(", "));
+        return finding(Code::ForeignListener, Severity::Critical, &message);
+    }
+    let failed: Vec<&str> = [service, socket].iter().filter(|u| u.has_failed()).map(|u| u.name.as_str()).collect();
+    if !failed.is_empty() {
+        let message = format!("nobody listens for SSH: {} has failed", failed.join(" and "));
+        finding(Code::Down, Severity::Critical, &message)
     } else {
         finding(
             Code::Stopped,

@@ -31,8 +31,10 @@ pub struct Snapshot {
     pub other_units: Vec<Unit>,
     /// Every process whose program is called sshd, sshd-session or sshd-auth, wherever it runs.
     pub processes: Vec<Process>,
-    /// TCP addresses in LISTEN on ports that ssh wants, held neither by PID 1 nor by one of `processes`.
+    /// TCP addresses in LISTEN that neither PID 1 nor one of `processes` holds.
     pub foreign: Vec<SocketAddr>,
+    /// Where the enabled units would serve. Looked up only while they are not active.
+    pub wanted: BTreeSet<SocketAddr>,
 }
 
 /// Facts about the machine as a whole.

@@ -1,6 +1,7 @@
 //! A listener that is to be replaced: pinned, looked at again, and ended.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -54,6 +55,12 @@ impl Target<'_> {
     #[must_use]
     pub fn exe(&self) -> String {
         printable(&self.judged.exe.to_string_lossy())
+    }
+
+    /// It was in LISTEN there when it was judged.
+    #[must_use]
+    pub fn serves(&self, address: &SocketAddr) -> bool {
+        self.judged.listening.contains(address)
     }
 
     /// It is gone.

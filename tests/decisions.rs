@@ -6,12 +6,12 @@ mod support;
 
 use sshd_mend::diagnosis::{Code, LeftOut, Role, Severity, diagnose, role};
 use sshd_mend::plan::{Action, Plan, Trigger, needs_preflight, plan};
-use sshd_mend::preflight::{Check, Package, Policy, Preflight};
+use sshd_mend::preflight::{Check, Package, Policy, Preflight, Server};
 use sshd_mend::probe::ProbeResult;
 use sshd_mend::record::Intent;
 use sshd_mend::refusal::Reason;
 use sshd_mend::snapshot::{Process, Snapshot};
-use support::{addresses, healthy, incident, listener, probe, ready, session, stale, unit};
+use support::{addresses, healthy, incident, listener, probe, ready, serves, session, stale, unit};
 
 fn intent() -> Intent {
     Intent { boot_id: "this boot".into(), addresses: addresses(&["[::]:22"]), units: vec!["ssh.service".into()] }
@@ -117,19 +117,18 @@ const ROWS: &[Row] = &[
         "reset-failed ssh.service, restart ssh.service, probe 0.0.0.0:22, probe [::]:22",
     ),
     (
-        "stale-service of another instance, which is left to its administrator",
-        || {
-            let mut machine = healthy();
-            machine.other_units.push(sshd_mend::snapshot::Unit {
-                main_pid: Some(80),
-                ..unit("sshd-2222.service", "active", "running", "enabled")
-            });
-            machine.processes.push(Process { listening: addresses(&["0.0.0.0:2222"]), ..stale(listener(80)) });
-            machine
-        },
+        "stale-service of another instance",
+        || with_instance(healthy()),
         &[(Code::StaleService, Severity::Warning)],
-        "",
-        "",
+        "reset-failed sshd-2222.service, restart sshd-2222.service, probe 0.0.0.0:2222",
+        "reset-failed sshd-2222.service, restart sshd-2222.service, probe 0.0.0.0:2222",
+    ),
+    (
+        "stale-service of another instance beside a stale orphan",
+        || with_instance(incident()),
+        &[(Code::StaleOrphan, Severity::Warning), (Code::StaleService, Severity::Warning)],
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, reset-failed sshd-2222.service, restart sshd-2222.service, probe 0.0.0.0:2222, probe [::]:22",
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, reset-failed sshd-2222.service, restart sshd-2222.service, probe 0.0.0.0:2222, probe [::]:22",
     ),
     (
         "runtime-directory-missing",
@@ -287,6 +286,21 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
+        "foreign-listener",
+        || {
+            let mut machine = healthy();
+            machine.service.active = "failed".into();
+            machine.service.main_pid = None;
+            machine.processes.clear();
+            machine.wanted = addresses(&["0.0.0.0:22", "[::]:22"]);
+            machine.foreign = addresses(&["0.0.0.0:22", "0.0.0.0:80"]).into_iter().collect();
+            machine
+        },
+        &[(Code::ForeignListener, Severity::Critical)],
+        "refused",
+        "refused",
+    ),
+    (
         "systemd holds the socket and starts ssh.service when somebody comes",
         || {
             let mut machine = healthy();
@@ -317,6 +331,50 @@ const ROWS: &[Row] = &[
     ),
 ];
 
+/// With another instance on port 2222, whose listener is stale.
+fn with_instance(mut machine: Snapshot) -> Snapshot {
+    machine.other_units.push(sshd_mend::snapshot::Unit {
+        main_pid: Some(80),
+        kill_mode: "process".into(),
+        ..unit("sshd-2222.service", "active", "running", "enabled")
+    });
+    machine.processes.push(Process { listening: addresses(&["0.0.0.0:2222"]), ..stale(listener(80)) });
+    machine
+}
+
+/// What speaks against the restart of another instance is said, and keeps nobody from mending ssh.service.
+#[test]
+fn another_instance_is_restarted_only_if_it_will_serve_again() {
+    type Spoil = fn(&mut Snapshot, &mut Preflight);
+    let spoils: [(Reason, Spoil); 7] = [
+        (Reason::ConfigInvalid, |_, p| instance(p).config = Check::Failed("x".into())),
+        (Reason::BinaryUnusable, |_, p| instance(p).handshake = Check::Failed("x".into())),
+        (Reason::BinaryUnusable, |_, p| p.instances.clear()),
+        (Reason::AddressesNotCovered, |_, p| *instance(p) = serves(&["0.0.0.0:22"])),
+        (Reason::AddressesNotCovered, |_, p| instance(p).own_addresses = None),
+        (Reason::JobPending, |m, _| m.other_units[0].job = true),
+        (Reason::WouldKillSessions, |m, _| {
+            m.other_units[0].kill_mode = "control-group".into();
+            m.processes.push(Process { unit: Some("sshd-2222.service".into()), ..session(90) });
+        }),
+    ];
+    for (reason, spoil) in spoils {
+        let (mut machine, mut preflight) = (with_instance(healthy()), ready());
+        spoil(&mut machine, &mut preflight);
+        let alone = planned(&machine, &preflight, Trigger::Repair);
+        assert_eq!((short(&alone).as_str(), alone.refusal.map(|r| r.code)), ("", Some(reason)));
+        let (mut machine, mut preflight) = (with_instance(incident()), ready());
+        spoil(&mut machine, &mut preflight);
+        let beside = planned(&machine, &preflight, Trigger::Repair);
+        assert_eq!(beside.refusal, None);
+        assert!(short(&beside).starts_with("terminate 60") && !short(&beside).contains("2222"), "{beside:?}");
+    }
+}
+
+fn instance(preflight: &mut Preflight) -> &mut Server {
+    preflight.instances.get_mut("sshd-2222.service").expect("an instance")
+}
+
 #[test]
 fn findings_and_plans() {
     for (name, machine, expected, repair, hook) in ROWS {
@@ -324,7 +382,8 @@ fn findings_and_plans() {
         assert_eq!(findings(&machine), *expected, "findings of {name}");
         for (trigger, expected) in [(Trigger::Repair, repair), (Trigger::Hook, hook)] {
             let plan = planned(&machine, &ready(), trigger);
-            assert_eq!((short(&plan).as_str(), plan.refusal), (*expected, None), "{trigger:?} for {name}");
+            let done = if plan.refusal.is_some() { "refused" } else { &short(&plan) };
+            assert_eq!(done, *expected, "{trigger:?} for {name}: {plan:?}");
         }
     }
 }
@@ -368,14 +427,14 @@ const REFUSED: &[Refused] = &[
     }),
     (Reason::BinaryMissing, |machine, _| machine.program.file = None),
     (Reason::PackageUnconfigured, |_, preflight| preflight.package = Package::Unconfigured("unpacked".into())),
-    (Reason::ConfigInvalid, |_, preflight| preflight.config = Check::Failed("line 3: Bad".into())),
-    (Reason::BinaryUnusable, |_, preflight| preflight.handshake = Check::Failed("closed".into())),
+    (Reason::ConfigInvalid, |_, preflight| preflight.server.config = Check::Failed("line 3: Bad".into())),
+    (Reason::BinaryUnusable, |_, preflight| preflight.server.handshake = Check::Failed("closed".into())),
     (Reason::AddressesNotCovered, |machine, _| machine.socket.listen = vec!["127.0.0.1:22".into()]),
     (Reason::AddressesNotCovered, |machine, _| machine.socket.bind_ipv6_only = "ipv6-only".into()),
     (Reason::AddressesNotCovered, |machine, preflight| {
         machine.socket.enabled = "disabled".into();
         machine.service.enabled = "enabled".into();
-        preflight.own_addresses = Some(addresses(&["0.0.0.0:22"]).into_iter().collect());
+        preflight.server.own_addresses = Some(addresses(&["0.0.0.0:22"]).into_iter().collect());
     }),
     (Reason::ForeignListener, |machine, _| {
         machine.socket.listen.push("0.0.0.0:2200".into());
@@ -425,12 +484,9 @@ fn every_refusal_has_a_sentence_and_advice() {
 fn checks_that_need_the_directory_wait_for_the_first_aid() {
     let mut machine = incident();
     machine.host.runtime_directory = false;
-    let waiting = Preflight {
-        config: Check::NeedsRuntimeDirectory,
-        handshake: Check::NeedsRuntimeDirectory,
-        own_addresses: None,
-        ..ready()
-    };
+    let server =
+        Server { config: Check::NeedsRuntimeDirectory, handshake: Check::NeedsRuntimeDirectory, own_addresses: None };
+    let waiting = Preflight { server, ..ready() };
     let plan = planned(&machine, &waiting, Trigger::Repair);
     assert_eq!(plan.refusal, None);
     assert!(plan.begins_with_first_aid() && plan.replaces(), "{plan:?}");

@@ -9,11 +9,11 @@ mod support;
 use proptest::prelude::*;
 use sshd_mend::diagnosis::diagnose;
 use sshd_mend::plan::{Action, Plan, Trigger, plan};
-use sshd_mend::preflight::{Check, Package, Policy, Preflight};
+use sshd_mend::preflight::{Check, Package, Policy, Preflight, Server};
 use sshd_mend::probe::ProbeResult;
 use sshd_mend::record::Intent;
 use sshd_mend::snapshot::{FileId, Process, Snapshot, Unit};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use support::{NEW, OLD, addresses, incident, listener, probe, ready, session, unit};
 
@@ -21,6 +21,7 @@ use support::{NEW, OLD, addresses, incident, listener, probe, ready, session, un
 fn holds(machine: &Snapshot, preflight: &Preflight, trigger: Trigger, plan: &Plan) -> Result<(), String> {
     let fail = |what: &str| Err(what.to_owned());
     let mut ended: Vec<&Process> = Vec::new();
+    let mut instances: Vec<(&str, &Process)> = Vec::new();
     for action in &plan.actions {
         match action {
             Action::Terminate { pid, started_ticks } => {
@@ -32,11 +33,13 @@ fn holds(machine: &Snapshot, preflight: &Preflight, trigger: Trigger, plan: &Pla
                 }
                 ended.push(process);
             }
+            Action::RestartUnit { unit } if unit == "other.service" => {
+                let main_pid = machine.other_units[0].main_pid;
+                instances
+                    .extend(machine.processes.iter().filter(|p| main_pid == Some(p.pid)).map(|p| (unit.as_str(), p)));
+            }
             Action::RestartUnit { unit } => {
-                let owner = [&machine.service, &machine.socket]
-                    .into_iter()
-                    .chain(&machine.other_units)
-                    .find(|u| u.name == *unit);
+                let owner = [&machine.service, &machine.socket].into_iter().find(|u| u.name == *unit);
                 ended.extend(machine.processes.iter().filter(|p| owner.is_some_and(|u| u.main_pid == Some(p.pid))));
             }
             _ => {}
@@ -78,7 +81,7 @@ fn holds(machine: &Snapshot, preflight: &Preflight, trigger: Trigger, plan: &Pla
             .iter()
             .any(|a| matches!(a, Action::StartUnit { unit } | Action::RestartUnit { unit } if unit == name))
     };
-    for unit in [&machine.service, &machine.socket] {
+    for unit in [&machine.service, &machine.socket].into_iter().chain(&machine.other_units) {
         if starts(&unit.name) && (unit.load != "loaded" || !unit.can_start || unit.job) {
             return fail("starts a unit that is masked, missing, not to be started, or has a job");
         }
@@ -95,6 +98,26 @@ fn holds(machine: &Snapshot, preflight: &Preflight, trigger: Trigger, plan: &Pla
             return fail("a restart would end sessions");
         }
     }
+    let after_aid = matches!(plan.actions.first(), Some(Action::CreateRuntimeDirectory { .. }));
+    let good = |check: &Check| *check == Check::Passed || (after_aid && *check == Check::NeedsRuntimeDirectory);
+    for (unit, process) in &instances {
+        let server = &preflight.instances[*unit];
+        if !good(&server.config) || !good(&server.handshake) || machine.program.file.is_none() {
+            return fail("restarts an instance before it is known good");
+        }
+        let own = server.own_addresses.iter().flatten().copied();
+        let covers = |address: &SocketAddr| own.clone().any(|have| covers(have, *address));
+        if server.own_addresses.is_some() && !process.listening.iter().all(covers) {
+            return fail("an instance would serve less than before");
+        }
+    }
+    if plan.replaces() && preflight.package != Package::Ready && !(ended.is_empty() && instances.is_empty()) {
+        return fail("ends while the package is unconfigured");
+    }
+    let denied = trigger == Trigger::Hook && preflight.policy != Policy::Allows && machine.intent.is_none();
+    if !(ended.is_empty() && instances.is_empty()) && denied {
+        return fail("a hook acts against policy-rc.d");
+    }
     if plan.replaces() && (machine.host.shutting_down || machine.host.not_to_be_run) {
         return fail("acts although sshd is not to be run, or the system goes down");
     }
@@ -108,16 +131,8 @@ fn holds(machine: &Snapshot, preflight: &Preflight, trigger: Trigger, plan: &Pla
         {
             return fail("ends without starting");
         }
-        let after_aid = matches!(plan.actions.first(), Some(Action::CreateRuntimeDirectory { .. }));
-        let good = |check: &Check| *check == Check::Passed || (after_aid && *check == Check::NeedsRuntimeDirectory);
-        if !good(&preflight.config) || !good(&preflight.handshake) || machine.program.file.is_none() {
+        if !good(&preflight.server.config) || !good(&preflight.server.handshake) || machine.program.file.is_none() {
             return fail("ends before the replacement is known good");
-        }
-        if preflight.package != Package::Ready {
-            return fail("ends while the package is unconfigured");
-        }
-        if trigger == Trigger::Hook && preflight.policy != Policy::Allows && machine.intent.is_none() {
-            return fail("a hook acts against policy-rc.d");
         }
         let lost = ended
             .iter()
@@ -142,6 +157,11 @@ fn holds(machine: &Snapshot, preflight: &Preflight, trigger: Trigger, plan: &Pla
     Ok(())
 }
 
+fn covers(have: SocketAddr, address: SocketAddr) -> bool {
+    have.port() == address.port()
+        && (have.ip() == address.ip() || (have.ip().is_unspecified() && (have.is_ipv6() || address.is_ipv4())))
+}
+
 fn will_be_served(
     machine: &Snapshot,
     preflight: &Preflight,
@@ -149,14 +169,11 @@ fn will_be_served(
     after_aid: bool,
     starts: &impl Fn(&str) -> bool,
 ) -> bool {
-    let covers = |have: SocketAddr| {
-        have.port() == address.port()
-            && (have.ip() == address.ip() || (have.ip().is_unspecified() && (have.is_ipv6() || address.is_ipv4())))
-    };
+    let covers = |have: SocketAddr| covers(have, address);
     if starts("ssh.socket") || machine.socket.is_active() {
         return machine.socket.listen.iter().filter_map(|text| text.parse().ok()).any(covers);
     }
-    preflight.own_addresses.as_ref().map_or(after_aid, |own| own.iter().copied().any(covers))
+    preflight.server.own_addresses.as_ref().map_or(after_aid, |own| own.iter().copied().any(covers))
 }
 
 fn flag(often: f64) -> impl Strategy<Value = bool> {
@@ -263,18 +280,18 @@ fn some_preflight() -> impl Strategy<Value = Preflight> {
             Check::NeedsRuntimeDirectory,
         ])
     };
-    (check(), flag(0.9), prop::option::of(some_addresses()), flag(0.8)).prop_map(|(config, package, own, policy)| {
-        Preflight {
-            handshake: config.clone(),
-            own_addresses: if config == Check::NeedsRuntimeDirectory {
-                None
-            } else {
-                own.map(|set| set.into_iter().collect())
-            },
-            config,
-            package: if package { Package::Ready } else { Package::Unconfigured("x".into()) },
-            policy: if policy { Policy::Allows } else { Policy::Denies("x".into()) },
-        }
+    let server = || {
+        (check(), prop::option::of(some_addresses())).prop_map(|(config, own)| {
+            let own_addresses = own.filter(|_| config != Check::NeedsRuntimeDirectory);
+            let own_addresses = own_addresses.map(|set| set.into_iter().collect());
+            Server { handshake: config.clone(), own_addresses, config }
+        })
+    };
+    (server(), server(), flag(0.9), flag(0.8)).prop_map(|(server, instance, package, policy)| Preflight {
+        instances: BTreeMap::from([("other.service".to_owned(), instance)]),
+        server,
+        package: if package { Package::Ready } else { Package::Unconfigured("x".into()) },
+        policy: if policy { Policy::Allows } else { Policy::Denies("x".into()) },
     })
 }
 
@@ -284,7 +301,7 @@ proptest! {
     #[test]
     fn no_plan_does_what_must_never_be_done(mut machine in some_machine(), preflight in some_preflight()) {
         // A check waits for /run/sshd only where it is missing.
-        machine.host.runtime_directory &= preflight.config != Check::NeedsRuntimeDirectory;
+        machine.host.runtime_directory &= !preflight.needs_runtime_directory();
         for trigger in [Trigger::Repair, Trigger::Hook] {
             let plan = plan(&machine, &diagnose(&machine), Some(&preflight), trigger);
             let held = holds(&machine, &preflight, trigger, &plan);
@@ -324,8 +341,8 @@ const GUARDS: &[Guard] = &[
     ("parent", |m, _| m.processes[0].parent_is_sshd = true),
     ("debugger", |m, _| m.processes[0].traced = true),
     ("start", |m, _| m.processes[0].started_ticks += 1),
-    ("config", |_, p| p.config = Check::Failed("x".into())),
-    ("handshake", |_, p| p.handshake = Check::Failed("x".into())),
+    ("config", |_, p| p.server.config = Check::Failed("x".into())),
+    ("handshake", |_, p| p.server.handshake = Check::Failed("x".into())),
     ("program on disk", |m, _| m.program.file = None),
     ("package", |_, p| p.package = Package::Unconfigured("x".into())),
     ("unit masked", |m, _| m.socket.load = "masked".into()),

@@ -8,10 +8,13 @@ mod process;
 
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::address;
 use crate::deadline::Deadline;
 use crate::pid_ref::PidRef;
+use crate::preflight;
 use crate::probe::{Probe, probe};
 use crate::record::Intent;
 use crate::rescue;
@@ -146,9 +149,27 @@ pub fn observe(
         other_units,
         processes: processes.into_iter().map(|observed| observed.process).collect(),
         foreign,
+        wanted: BTreeSet::new(),
     };
+    if !snapshot.service.is_active() && !snapshot.socket.is_active() {
+        snapshot.wanted = wanted(&snapshot, deadline);
+    }
     probe_listeners(&mut snapshot, probing, deadline);
     Ok(snapshot)
+}
+
+/// Where the enabled units would serve.
+fn wanted(snapshot: &Snapshot, deadline: Deadline) -> BTreeSet<SocketAddr> {
+    if snapshot.socket.is_enabled() {
+        return snapshot.socket.listen.iter().filter_map(|text| address::parse(text)).collect();
+    }
+    if !snapshot.service.is_enabled() {
+        return BTreeSet::new();
+    }
+    let own = preflight::own_addresses(&snapshot.program.path, &snapshot.service, deadline);
+    // Without /run/sshd the sshd of Debian 12 does not tell: then what it serves by default.
+    let own = own.unwrap_or_else(|| ["0.0.0.0:22", "[::]:22"].iter().filter_map(|text| address::parse(text)).collect());
+    own.into_iter().collect()
 }
 
 /// Facts about one process, read while it is pinned.

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 
 use crate::diagnosis::{Code, Diagnosis, Listener};
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE};
-use crate::preflight::{Check, Preflight};
-use crate::refusal::Refusal;
+use crate::preflight::Preflight;
+use crate::refusal::{Reason, Refusal};
 use crate::snapshot::Snapshot;
-use replacement::replacement;
+use replacement::{Replacement, replacement};
 
+mod instances;
 mod replacement;
 
 /// Who asks for a repair.
@@ -120,8 +121,8 @@ impl Plan {
 
 /// Listeners that this trigger would end or restart.
 fn to_be_replaced(diagnosis: &Diagnosis, trigger: Trigger) -> impl Iterator<Item = &Listener> {
+    // Further instances of sshd are restarted through their own units: `instances`.
     diagnosis.listeners.iter().filter(move |listener| match listener.unit.as_deref() {
-        // Another instance of sshd has options of its own, which no check of ours has seen. Its finding says what to do.
         Some(unit) => listener.stale && unit == SERVICE,
         // An orphan that is not stale still serves: a package run only touches it once it is dead.
         None => listener.stale || trigger == Trigger::Repair || listener.probe.is_dead(),
@@ -131,12 +132,17 @@ fn to_be_replaced(diagnosis: &Diagnosis, trigger: Trigger) -> impl Iterator<Item
 /// The plan may depend on what the program on disk can do.
 #[must_use]
 pub fn needs_preflight(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> bool {
+    needs_replacement(snapshot, diagnosis, trigger) || instances::stale(diagnosis).next().is_some()
+}
+
+/// Something is to be done about what ssh.service and ssh.socket stand for.
+fn needs_replacement(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> bool {
     to_be_replaced(diagnosis, trigger).next().is_some() || to_be_started(snapshot, diagnosis, trigger)
 }
 
 /// Nobody serves SSH as declared, and this trigger would change that.
 fn to_be_started(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> bool {
-    let owned = diagnosis.listeners.iter().any(|listener| !listener.orphan);
+    let owned = diagnosis.listeners.iter().any(|listener| listener.unit.as_deref() == Some(SERVICE));
     diagnosis.has(Code::Down)
         || (diagnosis.has(Code::Interrupted) && !owned && !snapshot.service.is_active())
         // A rescue serves: a package run does not touch what people may be using to mend the machine.
@@ -158,20 +164,32 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
         addresses.iter().map(|address| Action::Probe { address: *address }).collect::<Vec<_>>()
     };
 
+    if let Some(finding) = diagnosis.findings.iter().find(|finding| finding.code == Code::ForeignListener) {
+        return Plan { actions, refusal: Some(Reason::ForeignListener.because(&finding.message)) };
+    }
     let Some(preflight) = preflight.filter(|_| needs_preflight(snapshot, diagnosis, trigger)) else {
         if first_aid || diagnosis.has(Code::Interrupted) {
             actions.extend(probes(&served));
         }
         return Plan { actions, refusal: None };
     };
-    match replacement(snapshot, diagnosis, preflight, trigger) {
+    let further = instances::restarts(snapshot, diagnosis, preflight, trigger);
+    let main = match needs_replacement(snapshot, diagnosis, trigger) {
+        true => replacement(snapshot, diagnosis, preflight, trigger),
+        false if further.actions.is_empty() => {
+            further.refusals.first().cloned().map_or_else(|| Ok(Replacement::default()), Err)
+        }
+        false => Ok(Replacement { ends_something: true, ..Replacement::default() }),
+    };
+    match main {
         Ok(replacement) => {
             // The last checks of the replacement can be made only where the directory is.
-            if !first_aid && preflight.config == Check::NeedsRuntimeDirectory && replacement.ends_something {
+            if !first_aid && preflight.needs_runtime_directory() && replacement.ends_something {
                 actions.push(Action::CreateRuntimeDirectory { path: RUNTIME_DIRECTORY.to_owned() });
             }
             actions.extend(replacement.actions);
-            actions.extend(probes(&replacement.addresses));
+            actions.extend(further.actions);
+            actions.extend(probes(&(&replacement.addresses | &further.addresses)));
             Plan { actions, refusal: None }
         }
         Err(refusal) => {

@@ -1,17 +1,18 @@
 //! The steps that put a fresh listener in the place of an old one, and every reason not to take them.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::{Action, Trigger, to_be_replaced};
 use crate::address::{self, Coverage};
-use crate::diagnosis::{Diagnosis, Listener, Role, is_listener, role};
+use crate::diagnosis::{Diagnosis, Listener, Role, role, taken_by_others};
 use crate::observe::{SERVICE, SOCKET};
-use crate::preflight::{Check, Package, Policy, Preflight};
+use crate::preflight::{Check, Package, Policy, Preflight, Server};
 use crate::refusal::{Reason, Refusal};
 use crate::snapshot::{Snapshot, Unit};
 
 /// The steps that put a fresh listener in the place of an old one.
+#[derive(Default)]
 pub(super) struct Replacement {
     /// In this order.
     pub(super) actions: Vec<Action>,
@@ -54,6 +55,7 @@ pub(super) fn replacement(
     let must_start = snapshot.intent.is_some() && targets.is_empty() && !snapshot.service.is_active();
     if !must_start {
         refuse_by_program(snapshot, preflight)?;
+        refuse_by_server(&preflight.server)?;
     }
 
     // What is restarted along with them must be served afterwards too, whatever it is.
@@ -66,11 +68,11 @@ pub(super) fn replacement(
         .chain(rescued(&snapshot.rescue))
         .collect();
     let by_socket = units.iter().any(|unit| unit == SOCKET) || snapshot.socket.is_active();
-    let coverage = match (&preflight.own_addresses, by_socket) {
+    let coverage = match (&preflight.server.own_addresses, by_socket) {
         (_, true) => Some(Coverage::of_socket(&snapshot.socket)),
         (Some(own), false) => Some(Coverage::of_sshd(own)),
         // Not known before /run/sshd is there again; looked at again then.
-        (None, false) if must_start || preflight.config == Check::NeedsRuntimeDirectory => None,
+        (None, false) if must_start || preflight.needs_runtime_directory() => None,
         (None, false) => {
             return Err(Reason::AddressesNotCovered.because("sshd -T does not tell which addresses it would serve"));
         }
@@ -82,13 +84,10 @@ pub(super) fn replacement(
         }
         let taken = taken_by_others(snapshot, coverage.addresses(), &served);
         if !taken.is_empty() {
-            return Err(Reason::ForeignListener.because(&list(&taken)));
+            return Err(Reason::ForeignListener.because(&taken.join(", ")));
         }
     }
-    // What was begun is finished: the policy was asked before it began.
-    if let (Trigger::Hook, Policy::Denies(why), None) = (trigger, &preflight.policy, &snapshot.intent) {
-        return Err(Reason::PolicyRcD.because(why));
-    }
+    refuse_by_policy(snapshot, preflight, trigger)?;
     let mut addresses = served;
     addresses.extend(snapshot.intent.iter().flat_map(|intent| intent.addresses.iter().copied()));
     if addresses.is_empty() {
@@ -153,10 +152,10 @@ fn start(snapshot: &Snapshot) -> Result<Start, Refusal> {
 }
 
 fn find<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Unit> {
-    [&snapshot.service, &snapshot.socket].into_iter().chain(&snapshot.other_units).find(|unit| unit.name == name)
+    [&snapshot.service, &snapshot.socket].into_iter().find(|unit| unit.name == name)
 }
 
-fn refuse_by_host(snapshot: &Snapshot) -> Result<(), Refusal> {
+pub(super) fn refuse_by_host(snapshot: &Snapshot) -> Result<(), Refusal> {
     if snapshot.host.shutting_down {
         return Err(Reason::ShuttingDown.because(""));
     }
@@ -166,7 +165,7 @@ fn refuse_by_host(snapshot: &Snapshot) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn refuse_by_units(snapshot: &Snapshot, units: &[&Unit]) -> Result<(), Refusal> {
+pub(super) fn refuse_by_units(snapshot: &Snapshot, units: &[&Unit]) -> Result<(), Refusal> {
     for unit in units {
         if unit.masked() {
             return Err(Reason::UnitMasked.because(&unit.name));
@@ -193,56 +192,34 @@ fn refuse_by_units(snapshot: &Snapshot, units: &[&Unit]) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn refuse_by_program(snapshot: &Snapshot, preflight: &Preflight) -> Result<(), Refusal> {
+pub(super) fn refuse_by_program(snapshot: &Snapshot, preflight: &Preflight) -> Result<(), Refusal> {
     if snapshot.program.file.is_none() {
         return Err(Reason::BinaryMissing.because(&snapshot.program.path.to_string_lossy()));
     }
     if let Package::Unconfigured(status) = &preflight.package {
         return Err(Reason::PackageUnconfigured.because(status));
     }
-    if let Check::Failed(words) = &preflight.config {
+    Ok(())
+}
+
+pub(super) fn refuse_by_policy(snapshot: &Snapshot, preflight: &Preflight, trigger: Trigger) -> Result<(), Refusal> {
+    match (trigger, &preflight.policy, &snapshot.intent) {
+        // What was begun is finished: the policy was asked before it began.
+        (Trigger::Hook, Policy::Denies(why), None) => Err(Reason::PolicyRcD.because(why)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn refuse_by_server(server: &Server) -> Result<(), Refusal> {
+    if let Check::Failed(words) = &server.config {
         return Err(Reason::ConfigInvalid.because(words));
     }
-    if let Check::Failed(words) = &preflight.handshake {
+    if let Check::Failed(words) = &server.handshake {
         return Err(Reason::BinaryUnusable.because(words));
     }
     Ok(())
 }
 
-/// Addresses that a start needs and that a process holds which is neither PID 1 nor a listener of ours. A child that a
-/// listener has just forked holds the listener's own addresses for a moment: those are not taken.
-fn taken_by_others(
-    snapshot: &Snapshot,
-    needed: &BTreeSet<SocketAddr>,
-    served: &BTreeSet<SocketAddr>,
-) -> Vec<SocketAddr> {
-    let others = snapshot
-        .processes
-        .iter()
-        .filter(|p| p.surroundings.network_namespace && !is_listener(p))
-        .flat_map(|p| p.listening.iter());
-    let others = others.filter(|address| !served.contains(address));
-    snapshot
-        .foreign
-        .iter()
-        .chain(others)
-        .filter(|held| needed.iter().any(|address| collide(**held, *address)))
-        .copied()
-        .collect()
-}
-
-/// Two sockets in LISTEN cannot have both.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let wildcard = |address: SocketAddr| address.ip().is_unspecified();
-    let same_family = one.is_ipv4() == other.is_ipv4();
-    // `[::]` may serve IPv4 too.
-    let across = |address: SocketAddr| matches!(address.ip(), IpAddr::V6(ip) if ip.is_unspecified());
-    one.port() == other.port()
-        && (one.ip() == other.ip()
-            || (same_family && (wildcard(one) || wildcard(other)))
-            || (!same_family && (across(one) || across(other))))
-}
-
-fn list(addresses: &[SocketAddr]) -> String {
+pub(super) fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,7 @@
 //! [`crate::plan`]'s.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -13,10 +14,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::diagnosis::Diagnosis;
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE, SOCKET};
 use crate::probe::{Attempt, handshake};
 use crate::program;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Unit};
 use options::options;
 
 pub mod options;
@@ -33,16 +35,34 @@ const DENIED: i32 = 101;
 /// What is known about the replacement.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preflight {
-    /// `sshd -t` with the arguments of ssh.service.
+    /// The program with the options of ssh.service.
+    pub server: Server,
+    /// The same with the options of other units that have a stale listener: further instances of sshd.
+    pub instances: BTreeMap<String, Server>,
+    /// Whether dpkg has finished with the package that owns the program.
+    pub package: Package,
+    /// policy-rc.d's answer. Only the hook asks it.
+    pub policy: Policy,
+}
+
+/// What the program on disk does with the options of one unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Server {
+    /// `sshd -t`
     pub config: Check,
     /// `sshd -i` up to its KEXINIT.
     pub handshake: Check,
-    /// Whether dpkg has finished with the package that owns the program.
-    pub package: Package,
     /// The addresses that sshd binds when no socket unit gives it any. `None`: not known, see `config`.
     pub own_addresses: Option<Vec<SocketAddr>>,
-    /// policy-rc.d's answer. Only the hook asks it.
-    pub policy: Policy,
+}
+
+impl Preflight {
+    /// A check has to wait until `/run/sshd` is there again.
+    #[must_use]
+    pub fn needs_runtime_directory(&self) -> bool {
+        let servers = std::iter::once(&self.server).chain(self.instances.values());
+        servers.into_iter().any(|server| server.config == Check::NeedsRuntimeDirectory)
+    }
 }
 
 /// A check of the program on disk.
@@ -76,9 +96,34 @@ pub enum Policy {
 
 /// Gathers what is known about the replacement of a listener.
 #[must_use]
-pub fn preflight(snapshot: &Snapshot, ask_policy: bool, deadline: Deadline) -> Preflight {
+pub fn preflight(snapshot: &Snapshot, diagnosis: &Diagnosis, ask_policy: bool, deadline: Deadline) -> Preflight {
     let program = &snapshot.program.path;
-    let options = options(&snapshot.service);
+    let stale = |unit: &&Unit| diagnosis.listeners.iter().any(|l| l.stale && l.unit.as_deref() == Some(&unit.name));
+    let instances: Vec<&Unit> = snapshot.other_units.iter().filter(stale).collect();
+    let policy = if ask_policy {
+        let units = [SERVICE, SOCKET].into_iter().chain(instances.iter().map(|unit| unit.name.as_str()));
+        ask(Path::new(POLICY_RC_D), units, deadline)
+    } else {
+        Policy::Allows
+    };
+    Preflight {
+        server: server(program, &snapshot.service, deadline),
+        instances: instances.iter().map(|unit| (unit.name.clone(), server(program, unit, deadline))).collect(),
+        package: package(program, deadline),
+        policy,
+    }
+}
+
+/// The addresses that ssh.service would serve by itself. `None` if the program does not tell.
+#[must_use]
+pub fn own_addresses(program: &Path, service: &Unit, deadline: Deadline) -> Option<Vec<SocketAddr>> {
+    let options = options(service);
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    effective(program, "-T", &options, deadline).or_else(|| effective(program, "-G", &options, deadline))
+}
+
+fn server(program: &Path, unit: &Unit, deadline: Deadline) -> Server {
+    let options = options(unit);
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let config = check_config(program, &options, deadline);
     let handshake = match &config {
@@ -92,8 +137,7 @@ pub fn preflight(snapshot: &Snapshot, ask_policy: bool, deadline: Deadline) -> P
         // `-T` needs /run/sshd; `-G` does not, but came with 9.3.
         Check::NeedsRuntimeDirectory => effective(program, "-G", &options, deadline),
     };
-    let policy = if ask_policy { ask(Path::new(POLICY_RC_D), deadline) } else { Policy::Allows };
-    Preflight { config, handshake, package: package(program, deadline), own_addresses, policy }
+    Server { config, handshake, own_addresses }
 }
 
 fn check_config(program: &Path, options: &[&str], deadline: Deadline) -> Check {
@@ -176,11 +220,11 @@ pub fn owner(path: &str, found: &str) -> Option<String> {
     })
 }
 
-fn ask(policy: &Path, deadline: Deadline) -> Policy {
+fn ask<'a>(policy: &Path, units: impl Iterator<Item = &'a str>, deadline: Deadline) -> Policy {
     if !is_executable(policy) {
         return Policy::Allows;
     }
-    for unit in [SERVICE, SOCKET] {
+    for unit in units {
         match program::run(policy, &[unit, "restart"], deadline.at_most(POLICY)) {
             // 104: allowed. 0: allowed; 1: unknown, 105: undefined: allowed by default, as invoke-rc.d does.
             Ok(finished) if matches!(finished.status, Some(0 | 1 | 104 | 105)) => {}
@@ -219,7 +263,7 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             std::fs::write(&script, format!("#!/bin/sh\n{body}\n")).expect("a file");
             std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("a mode");
-            ask(&script, Deadline::after(Duration::from_millis(500)))
+            ask(&script, [SERVICE, SOCKET].into_iter(), Deadline::after(Duration::from_millis(500)))
         };
         assert_eq!(answer("exit 0"), Policy::Allows);
         assert_eq!(answer("exit 104"), Policy::Allows);
@@ -229,6 +273,7 @@ mod tests {
         assert!(matches!(answer("while :; do :; done"), Policy::Denies(_)));
         assert!(matches!(answer("[ -z \"$HOME$LD_PRELOAD\" ] && exit 101"), Policy::Denies(_)));
         std::fs::remove_file(&script).expect("the file");
-        assert_eq!(ask(&script, Deadline::after(Duration::from_millis(500))), Policy::Allows);
+        let none = ask(&script, [SERVICE].into_iter(), Deadline::after(Duration::from_millis(500)));
+        assert_eq!(none, Policy::Allows);
     }
 }

@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use super::{Outcome, UnitState, Verdict};
 use crate::carry_out::Done;
 use crate::diagnosis::{Code, Listener};
-use crate::observe::SERVICE;
 use crate::plan::Action;
 use crate::printable::printable;
 use crate::probe::ProbeResult;
@@ -100,9 +99,6 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
     let program = listener.exe.strip_suffix(" (deleted)").unwrap_or(&listener.exe);
     let state = match (listener.stale, &listener.unit) {
         (true, None) => format!(": {program} was replaced on disk, and no unit owns this process"),
-        (true, Some(unit)) if unit != SERVICE => {
-            format!(": {program} was replaced on disk. To mend it: systemctl restart {unit}")
-        }
         (true, Some(unit)) => format!(": {program} was replaced on disk; it belongs to {unit}"),
         (false, None) => ": no unit owns this process".to_owned(),
         (false, Some(unit)) => format!(" ({unit})"),

@@ -1,10 +1,10 @@
 //! Machines as facts, for tests of decisions.
 #![allow(dead_code, missing_docs)] // each test binary uses a part of it
 
-use sshd_mend::preflight::{Check, Package, Policy, Preflight};
+use sshd_mend::preflight::{Check, Package, Policy, Preflight, Server};
 use sshd_mend::probe::{Probe, ProbeResult};
 use sshd_mend::snapshot::{ExecStart, FileId, Host, Process, Program, Snapshot, Surroundings, Unit};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -103,7 +103,8 @@ pub fn healthy() -> Snapshot {
         intent: None,
         other_units: Vec::new(),
         processes: vec![listener(60)],
-        foreign: BTreeSet::new().into_iter().collect(),
+        foreign: Vec::new(),
+        wanted: BTreeSet::new(),
     }
 }
 
@@ -121,13 +122,21 @@ pub fn incident() -> Snapshot {
     machine
 }
 
+/// A program that would serve these addresses.
+pub fn serves(texts: &[&str]) -> Server {
+    Server {
+        config: Check::Passed,
+        handshake: Check::Passed,
+        own_addresses: Some(addresses(texts).into_iter().collect()),
+    }
+}
+
 /// A replacement that would work.
 pub fn ready() -> Preflight {
     Preflight {
-        config: Check::Passed,
-        handshake: Check::Passed,
+        server: serves(&["0.0.0.0:22", "[::]:22"]),
+        instances: BTreeMap::from([("sshd-2222.service".to_owned(), serves(&["0.0.0.0:2222"]))]),
         package: Package::Ready,
-        own_addresses: Some(addresses(&["0.0.0.0:22", "[::]:22"]).into_iter().collect()),
         policy: Policy::Allows,
     }
 }
