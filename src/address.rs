@@ -1,7 +1,7 @@
 //! TCP addresses as systemd and sshd write them, and which of them another one covers.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use crate::snapshot::Unit;
 
@@ -16,6 +16,26 @@ pub fn parse(text: &str) -> Option<SocketAddr> {
         _ => text.parse().ok(),
     }
 }
+
+/// The same with the index of the interface that has it, without which a link-local address cannot be connected to or
+/// bound. `interfaces` is the text of `/proc/net/if_inet6`.
+#[must_use]
+pub fn with_scope(address: SocketAddr, interfaces: &str) -> SocketAddr {
+    let SocketAddr::V6(v6) = address else { return address };
+    if !v6.ip().is_unicast_link_local() || v6.scope_id() != 0 {
+        return address;
+    }
+    let index = interfaces.lines().find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+        let index = u32::from_str_radix(fields.next()?, 16).ok()?;
+        (Ipv6Addr::from(ip) == *v6.ip()).then_some(index)
+    });
+    SocketAddrV6::new(*v6.ip(), v6.port(), 0, index.unwrap_or(0)).into()
+}
+
+/// See [`with_scope`]. A kernel without IPv6 has no such file.
+pub const INTERFACES: &str = "/proc/net/if_inet6";
 
 /// Two sockets in LISTEN cannot have both.
 #[must_use]
@@ -58,21 +78,10 @@ impl Coverage {
         &self.addresses
     }
 
-    /// Everybody who reaches `served`, a set of addresses of one listener, reaches these as well. Returns what is missing.
-    ///
-    /// `[::]` alone may serve IPv4 too, and the kernel's tables do not say: without `0.0.0.0` beside it, it counts for both.
+    /// Addresses of `served` that nobody would reach any more.
     #[must_use]
     pub fn missing(&self, served: &BTreeSet<SocketAddr>) -> Vec<SocketAddr> {
-        served
-            .iter()
-            .flat_map(|address| {
-                let both = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
-                let ipv4 = SocketAddr::from(([0, 0, 0, 0], address.port()));
-                [Some(*address), (both && !served.contains(&ipv4)).then_some(ipv4)]
-            })
-            .flatten()
-            .filter(|address| !self.covers(*address))
-            .collect()
+        served.iter().copied().filter(|address| !self.covers(*address)).collect()
     }
 
     fn covers(&self, wanted: SocketAddr) -> bool {
@@ -103,6 +112,16 @@ mod tests {
     }
 
     #[test]
+    fn a_link_local_address_has_an_interface() {
+        let interfaces = "00000000000000000000000000000001 01 80 10 80       lo\nfe800000000000000000000000000001 0a 40 20 80     eth0\n";
+        let scoped = |text: &str| with_scope(text.parse().expect("an address"), interfaces).to_string();
+        assert_eq!(scoped("[fe80::1]:22"), "[fe80::1%10]:22");
+        assert_eq!(scoped("[fe80::2]:22"), "[fe80::2]:22");
+        assert_eq!(scoped("[::1]:22"), "[::1]:22");
+        assert_eq!(scoped("127.0.0.1:22"), "127.0.0.1:22");
+    }
+
+    #[test]
     fn coverage() {
         let dual = Coverage { addresses: set(&["[::]:22"]), dual: true };
         let single = Coverage { addresses: set(&["[::]:22"]), dual: false };
@@ -111,7 +130,7 @@ mod tests {
         for (coverage, served, missing) in [
             (&dual, &["[::]:22"][..], &[][..]),
             (&dual, &["0.0.0.0:22", "[::1]:22"], &[]),
-            (&single, &["[::]:22"], &["0.0.0.0:22"]),
+            (&single, &["[::]:22"], &[]),
             (&single, &["[::]:22", "0.0.0.0:22"], &["0.0.0.0:22"]),
             (&pair, &["[::]:22"], &[]),
             (&pair, &["127.0.0.1:22", "127.0.0.1:2222"], &["127.0.0.1:2222"]),

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use crate::address;
 use crate::deadline::Deadline;
 use crate::observe;
 use crate::systemd::{Error, Job, Manager};
@@ -61,7 +62,8 @@ pub fn tidy(manager: &Manager) {
 
 fn write_drop_in(addresses: &BTreeSet<SocketAddr>) -> io::Result<()> {
     std::fs::create_dir_all(DROP_IN)?;
-    let text = drop_in(addresses);
+    let interfaces = std::fs::read_to_string(address::INTERFACES).unwrap_or_default();
+    let text = drop_in(&addresses.iter().map(|a| address::with_scope(*a, &interfaces)).collect());
     let written = std::fs::write(FILE, text).and_then(|()| Ok(rustix::fs::chmod(FILE, Mode::from_raw_mode(0o644))?));
     if written.is_err() {
         // Half a drop-in could leave the unit without any address.

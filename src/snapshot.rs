@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub service: Unit,
     /// `ssh.socket`.
     pub socket: Unit,
+    /// What an ssh.socket with `Accept=yes` starts for each connection, an instance of `ssh@.service`.
+    pub per_connection: Option<Unit>,
     /// `sshd-mend-rescue.socket`.
     pub rescue: Unit,
     /// What a repair was about to do when it was cut off. `None` also while one is at work.
@@ -95,6 +97,8 @@ pub struct Process {
     pub parent_is_sshd: bool,
     /// Addresses of its TCP sockets in LISTEN.
     pub listening: BTreeSet<SocketAddr>,
+    /// The kernel refused IPv4 at an address where it listens to `[::]`.
+    pub ipv6_only: bool,
     /// It holds a socket that is, or may be, a connection: neither TCP in LISTEN nor of the kinds that sshd uses to
     /// talk to its own host.
     pub connected: bool,
@@ -126,6 +130,14 @@ impl Process {
     #[must_use]
     pub fn stale(&self) -> bool {
         self.on_disk != Some(self.image)
+    }
+
+    /// All addresses at which people reach it: `[::]` serves IPv4 too, unless it is known not to.
+    #[must_use]
+    pub fn reached_at(&self) -> BTreeSet<SocketAddr> {
+        let both = self.listening.iter().filter(|a| a.is_ipv6() && a.ip().is_unspecified() && !self.ipv6_only);
+        let ipv4 = both.map(|address| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())));
+        ipv4.chain(self.listening.iter().copied()).collect()
     }
 }
 

@@ -106,6 +106,18 @@ const ROWS: &[Row] = &[
         "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, stop ssh.service, start ssh.socket, start ssh.service, probe 0.0.0.0:22, probe [::]:22",
     ),
     (
+        "stale-orphan that keeps to IPv6, as the service does",
+        || {
+            let mut machine = incident();
+            machine.socket.bind_ipv6_only = "ipv6-only".into();
+            machine.processes[0].ipv6_only = true;
+            machine
+        },
+        &[(Code::StaleOrphan, Severity::Warning)],
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+    ),
+    (
         "stale-service",
         || {
             let mut machine = healthy();
@@ -415,6 +427,12 @@ const REFUSED: &[Refused] = &[
     (Reason::NotToBeRun, |machine, _| machine.host.not_to_be_run = true),
     (Reason::UnitMissing, |machine, _| machine.service.load = "not-found".into()),
     (Reason::UnitMissing, |machine, _| machine.service.load = "bad-setting".into()),
+    (Reason::AddressesNotCovered, |machine, _| machine.socket.bind_ipv6_only = "ipv6-only".into()),
+    (Reason::UnitMissing, |machine, _| {
+        machine.socket.accept = true;
+        machine.per_connection = Some(unit("ssh@x.service", "inactive", "dead", ""));
+        machine.per_connection.as_mut().expect("a unit").load = "not-found".into();
+    }),
     (Reason::UnitMasked, |machine, _| machine.service.load = "masked".into()),
     (Reason::UnitMasked, |machine, _| machine.socket.load = "masked".into()),
     (Reason::NothingToStart, |machine, _| machine.socket.enabled = "disabled".into()),

@@ -8,14 +8,14 @@ mod process;
 
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::address;
 use crate::deadline::Deadline;
 use crate::pid_ref::PidRef;
 use crate::preflight;
-use crate::probe::{Probe, probe};
+use crate::probe::{Probe, probe_families};
 use crate::record::Intent;
 use crate::rescue;
 use crate::snapshot::{FileId, Host, Process, Program, Snapshot};
@@ -28,6 +28,8 @@ pub use process::{Proc, unit_of_cgroup};
 pub const SERVICE: &str = "ssh.service";
 /// See [`SERVICE`].
 pub const SOCKET: &str = "ssh.socket";
+/// An instance of what [`SOCKET`] starts for each connection with `Accept=yes`: as good as any, and never started.
+const PER_CONNECTION: &str = "ssh@sshd-mend.service";
 /// sshd's privilege separation directory, compiled into Debian's sshd (`--with-privsep-path`).
 pub const RUNTIME_DIRECTORY: &str = "/run/sshd";
 const NOT_TO_BE_RUN: &str = "/etc/ssh/sshd_not_to_be_run";
@@ -105,6 +107,10 @@ pub fn observe(
 ) -> Result<Snapshot, Unexaminable> {
     let service = manager.unit(SERVICE).map_err(Unexaminable::Systemd)?;
     let socket = manager.unit(SOCKET).map_err(Unexaminable::Systemd)?;
+    let per_connection = match socket.accept {
+        true => Some(manager.unit(PER_CONNECTION).map_err(Unexaminable::Systemd)?),
+        false => None,
+    };
     let rescue = manager.unit(rescue::SOCKET).map_err(Unexaminable::Systemd)?;
     let shutting_down = manager.is_stopping().map_err(Unexaminable::Systemd)?;
     let program = program(service.server().map(|exec| exec.path.as_path()));
@@ -144,6 +150,7 @@ pub fn observe(
         program,
         service,
         socket,
+        per_connection,
         rescue,
         intent,
         other_units,
@@ -231,7 +238,13 @@ fn probe_listeners(snapshot: &mut Snapshot, probing: Probing, deadline: Deadline
         } else {
             // One address tells: all of a listener's sockets lead to the same process.
             match process.listening.iter().next() {
-                Some(address) => probe(*address, deadline),
+                Some(address) => {
+                    // The wildcard, if it has one: it tells for both families.
+                    let wildcard = process.listening.iter().find(|address| address.ip() == Ipv6Addr::UNSPECIFIED);
+                    let (probe, ipv6_only) = probe_families(*wildcard.unwrap_or(address), deadline);
+                    snapshot.processes[index].ipv6_only = ipv6_only;
+                    probe
+                }
                 None => Probe::skipped("it holds no address"),
             }
         };

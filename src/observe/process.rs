@@ -184,6 +184,7 @@ impl Proc {
             parent_is_sshd: std::fs::read_link(self.root.join(stat.ppid.to_string()).join("exe"))
                 .is_ok_and(|exe| is_sshd(&exe, program)),
             listening,
+            ipv6_only: false,
             connected: stays_connected(directory, &descriptors, &listening_inodes)?,
             traced: status.tracerpid != 0,
             stdin_is_socket: descriptors.iter().any(|descriptor| descriptor.number == 0 && descriptor.socket.is_some()),

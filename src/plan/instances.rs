@@ -15,7 +15,7 @@ use crate::diagnosis::{Diagnosis, Listener};
 use crate::observe::SERVICE;
 use crate::preflight::Check;
 use crate::refusal::{Reason, Refusal};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Process, Snapshot};
 
 /// The restarts of further instances, and why others are not restarted.
 #[derive(Default)]
@@ -67,7 +67,10 @@ fn refuse(
     };
     refuse_by_server(server)?;
     let missing = match &server.own_addresses {
-        Some(own) => Coverage::of_sshd(own).missing(&listener.addresses),
+        Some(own) => {
+            let process = snapshot.processes.iter().find(|process| process.pid == listener.pid);
+            Coverage::of_sshd(own).missing(&process.map(Process::reached_at).unwrap_or_default())
+        }
         // Looked at again once /run/sshd is there.
         None if server.config == Check::NeedsRuntimeDirectory => Vec::new(),
         None => listener.addresses.iter().copied().collect(),

@@ -9,7 +9,7 @@ use crate::diagnosis::{Diagnosis, Listener, Role, role, taken_by_others};
 use crate::observe::{SERVICE, SOCKET};
 use crate::preflight::{Check, Package, Policy, Preflight, Server};
 use crate::refusal::{Reason, Refusal};
-use crate::snapshot::{Snapshot, Unit};
+use crate::snapshot::{Process, Snapshot, Unit};
 
 /// The steps that put a fresh listener in the place of an old one.
 #[derive(Default)]
@@ -49,6 +49,12 @@ pub(super) fn replacement(
         actions.push(Action::RestartUnit { unit: unit.clone() });
     }
 
+    if let Some(service) = snapshot.per_connection.as_ref().filter(|_| units.iter().any(|unit| unit == SOCKET)) {
+        if service.load != "loaded" {
+            let seen = format!("ssh@.service, which ssh.socket starts for each connection, is \"{}\"", service.load);
+            return Err(Reason::UnitMissing.because(&seen));
+        }
+    }
     let involved: Vec<&Unit> = units.iter().filter_map(|name| find(snapshot, name)).collect();
     refuse_by_units(snapshot, &involved)?;
     // A repair that was cut off has ended the listener already: starting can only help, whatever speaks against it.
@@ -60,13 +66,15 @@ pub(super) fn replacement(
 
     // What is restarted along with them must be served afterwards too, whatever it is.
     let restarted = |pid: i32| involved.iter().any(|unit| unit.is_active() && unit.main_pid == Some(pid));
-    let served: BTreeSet<SocketAddr> = snapshot
+    let replaced: Vec<&Process> = snapshot
         .processes
         .iter()
         .filter(|process| targets.iter().any(|target| target.pid == process.pid) || restarted(process.pid))
-        .flat_map(|process| process.listening.iter().copied())
-        .chain(rescued(&snapshot.rescue))
         .collect();
+    let rescued = rescued(&snapshot.rescue);
+    let served = replaced.iter().flat_map(|process| process.listening.iter()).chain(&rescued).copied().collect();
+    let reached_at: BTreeSet<SocketAddr> =
+        replaced.iter().flat_map(|process| process.reached_at()).chain(rescued.iter().copied()).collect();
     let by_socket = units.iter().any(|unit| unit == SOCKET) || snapshot.socket.is_active();
     let coverage = match (&preflight.server.own_addresses, by_socket) {
         (_, true) => Some(Coverage::of_socket(&snapshot.socket)),
@@ -78,7 +86,7 @@ pub(super) fn replacement(
         }
     };
     if let Some(coverage) = coverage.as_ref().filter(|_| !must_start) {
-        let missing = coverage.missing(&served);
+        let missing = coverage.missing(&reached_at);
         if !missing.is_empty() {
             return Err(Reason::AddressesNotCovered.because(&list(&missing)));
         }
@@ -99,8 +107,8 @@ pub(super) fn replacement(
 }
 
 /// Addresses at which the rescue serves.
-fn rescued(rescue: &Unit) -> impl Iterator<Item = SocketAddr> {
-    rescue.listen.iter().filter(|_| rescue.is_active()).filter_map(|text| address::parse(text))
+fn rescued(rescue: &Unit) -> BTreeSet<SocketAddr> {
+    rescue.listen.iter().filter(|_| rescue.is_active()).filter_map(|text| address::parse(text)).collect()
 }
 
 /// Starting what the administrator declared.

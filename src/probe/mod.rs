@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use crate::address;
 use crate::deadline::Deadline;
 
 mod handshake;
@@ -71,13 +72,25 @@ impl Probe {
 /// Probes the listener at `address` from this machine.
 #[must_use]
 pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
+    probe_families(address, deadline).0
+}
+
+/// As [`probe`]. Says also whether the kernel refused IPv4 to a listener at `[::]`: its tables do not tell whether such a
+/// socket keeps to IPv6 (IPV6_V6ONLY, ipv6(7)).
+#[must_use]
+pub fn probe_families(address: SocketAddr, deadline: Deadline) -> (Probe, bool) {
+    let mut ipv6_only = false;
+    (attempts(address, deadline, &mut ipv6_only), ipv6_only)
+}
+
+fn attempts(address: SocketAddr, deadline: Deadline, ipv6_only: &mut bool) -> Probe {
     let mut closed = String::new();
     for number in 0..ATTEMPTS {
         if number > 0 {
             std::thread::sleep(PAUSE.min(deadline.remaining()));
         }
         let limit = deadline.at_most(ATTEMPT);
-        let mut stream = match connect_any(address, number, limit) {
+        let mut stream = match connect_any(address, number, limit, ipv6_only) {
             Ok(stream) => stream,
             Err(error) => return inconclusive(format!("no connection to {address}: {error}")),
         };
@@ -114,14 +127,20 @@ fn inconclusive(detail: String) -> Probe {
 ///
 /// `[::]` may or may not serve IPv4 (`BindIPv6Only=`), and IPv6 may be switched off: IPv4 is tried first there, for the
 /// sake of [`source`], then IPv6.
-fn connect_any(bound: SocketAddr, number: u32, deadline: Deadline) -> io::Result<TcpStream> {
+fn connect_any(bound: SocketAddr, number: u32, deadline: Deadline, ipv6_only: &mut bool) -> io::Result<TcpStream> {
     let port = bound.port();
     let ipv4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => connect_to(ipv4, number, deadline),
-        IpAddr::V6(ip) if ip.is_unspecified() => connect_to(ipv4, number, deadline)
-            .or_else(|_| connect_to(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), number, deadline)),
-        _ => connect_to(bound, number, deadline),
+        IpAddr::V6(ip) if ip.is_unspecified() => connect_to(ipv4, number, deadline).or_else(|error| {
+            let stream = connect_to(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), number, deadline)?;
+            *ipv6_only = error.kind() == io::ErrorKind::ConnectionRefused;
+            Ok(stream)
+        }),
+        _ => {
+            let interfaces = std::fs::read_to_string(address::INTERFACES).unwrap_or_default();
+            connect_to(address::with_scope(bound, &interfaces), number, deadline)
+        }
     }
 }
 

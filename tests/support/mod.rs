@@ -41,6 +41,7 @@ pub fn listener(pid: i32) -> Process {
         parent: 1,
         parent_is_sshd: false,
         listening: addresses(&["0.0.0.0:22", "[::]:22"]),
+        ipv6_only: false,
         connected: false,
         traced: false,
         stdin_is_socket: false,
@@ -96,6 +97,7 @@ pub fn healthy() -> Snapshot {
             bind_ipv6_only: "default".into(),
             ..unit("ssh.socket", "inactive", "dead", "disabled")
         },
+        per_connection: None,
         rescue: Unit {
             listen: vec!["[::]:22".into()],
             ..unit("sshd-mend-rescue.socket", "inactive", "dead", "static")

@@ -8,6 +8,7 @@ mod debian12;
 mod decoys;
 mod faults;
 mod hook;
+mod layouts;
 mod machine;
 mod refusals;
 mod repair;
