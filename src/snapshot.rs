@@ -210,6 +210,13 @@ impl Unit {
     #[must_use]
     pub fn is_active(&self) -> bool {
         matches!(self.active.as_str(), "active" | "activating" | "reloading" | "refreshing")
+            && !self.waits_after_failure()
+    }
+
+    /// "activating (auto-restart)": it has failed, and systemd will start it again after a while (Restart=). That may go
+    /// on for ever, and nobody listens meanwhile.
+    fn waits_after_failure(&self) -> bool {
+        self.sub.starts_with("auto-restart")
     }
 
     /// What it starts, if that is an sshd. A wrapper is not to be run with sshd's options: `/bin/sh -t -c …` and
@@ -225,9 +232,9 @@ impl Unit {
         self.job || !matches!(self.active.as_str(), "inactive" | "failed" | "maintenance" | "")
     }
 
-    /// In systemd's `failed` state.
+    /// In systemd's `failed` state, or between a failure and the next attempt.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.active == "failed"
+        self.active == "failed" || self.waits_after_failure()
     }
 }

@@ -298,6 +298,20 @@ const ROWS: &[Row] = &[
         "",
     ),
     (
+        "down, and to be started again after a while",
+        || {
+            let mut machine = healthy();
+            machine.service.active = "activating".into();
+            machine.service.sub = "auto-restart".into();
+            machine.service.main_pid = None;
+            machine.processes.clear();
+            machine
+        },
+        &[(Code::Down, Severity::Critical)],
+        "reset-failed ssh.service, start ssh.service, probe 0.0.0.0:22, probe [::]:22",
+        "reset-failed ssh.service, start ssh.service, probe 0.0.0.0:22, probe [::]:22",
+    ),
+    (
         "foreign-listener",
         || {
             let mut machine = healthy();

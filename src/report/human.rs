@@ -190,6 +190,10 @@ fn conclusion(outcome: &Outcome) -> String {
     };
     match outcome.verdict {
         Verdict::Healthy => match outcome.listeners.is_empty() {
+            true if outcome.units.values().any(|unit| unit.active == "activating") => {
+                "nothing is wrong, but nobody listens for SSH yet: it is being started. Look again in a moment"
+                    .to_owned()
+            }
             true => "nothing is wrong".to_owned(),
             false => format!("{reachable}, and nothing is wrong"),
         },
