@@ -26,6 +26,7 @@ pub mod cli;
 pub mod deadline;
 pub mod diagnosis;
 pub mod events;
+pub mod hook;
 pub mod journal;
 mod json;
 pub mod observe;

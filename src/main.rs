@@ -13,14 +13,14 @@ use std::time::Duration;
 use sshd_mend::agent::{self, Run};
 use sshd_mend::capabilities;
 use sshd_mend::cli::{CARRY_OUT, Cli, Command};
-use sshd_mend::diagnosis::{Code, Severity};
+use sshd_mend::hook::is_worth_saying;
 use sshd_mend::journal::{self, Journal};
 use sshd_mend::observe::{Probing, Unexaminable};
 use sshd_mend::plan::Trigger;
 use sshd_mend::record::Record;
 use sshd_mend::refusal::Reason;
 use sshd_mend::repair_unit;
-use sshd_mend::report::{self, Outcome, Style, Verdict};
+use sshd_mend::report::{self, Outcome, Style};
 use sshd_mend::settings::{self, Hook, Settings};
 use sshd_mend::signals::Signals;
 
@@ -130,11 +130,7 @@ fn hook(signals: &Signals, style: Style) {
         (false, _) => run.repair(),
     };
     let outcome = outcome.unwrap_or_else(|error| agent::unknown("hook", &error.to_string()));
-    // Who stopped SSH on purpose need not be told after every package run.
-    let worth_saying =
-        outcome.findings.iter().any(|finding| finding.severity > Severity::Info && finding.code != Code::Stopped)
-            || outcome.verdict == Verdict::Unknown;
-    if worth_saying || mistake.is_some() {
+    if is_worth_saying(&outcome) || mistake.is_some() {
         let mut outcome = outcome;
         outcome.notes.extend(mistake.map(|mistake| mistake.to_string()));
         say(b"sshd-mend:\n");

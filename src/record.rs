@@ -22,6 +22,7 @@ const INTENT: &str = "intent";
 const LOCK: &str = "lock";
 const OUTCOME: &str = "outcome";
 const REQUEST: &str = "request";
+const SAID: &str = "said";
 /// None of the files comes near it.
 const LIMIT: u64 = 1024 * 1024;
 
@@ -154,6 +155,20 @@ impl Record {
     #[must_use]
     pub fn request(&self) -> Trigger {
         self.read(REQUEST).unwrap_or(Trigger::Repair)
+    }
+
+    /// What a package run was told last, if it can be read.
+    #[must_use]
+    pub fn said<T: DeserializeOwned>(&self) -> Option<T> {
+        self.read(SAID)
+    }
+
+    /// Remembers what a package run was told.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn write_said(&self, said: &impl Serialize) -> io::Result<()> {
+        self.write(SAID, said)
     }
 
     /// Takes the request off the record.

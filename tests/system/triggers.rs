@@ -18,7 +18,8 @@ fn before_an_upgrade() -> (Machine, i32) {
 /// A hook of ours spoke `times` times, and the last time it had mended the machine.
 fn assert_mended(machine: &Machine, listener: i32, said: &str, times: usize) {
     assert!(!machine.is_alive(listener), "{said}\n{}", machine.state());
-    assert_eq!(said.matches("sshd-mend:\n").count(), times, "{said}");
+    // apt's passes have a terminal of their own, with its line breaks.
+    assert_eq!(said.replace('\r', "").matches("sshd-mend:\n").count(), times, "{said}");
     assert!(times == 0 || said.contains("REPAIRED"), "{said}");
     machine.assert_login();
     assert_eq!(machine.sh("sshd-mend check").status, 0);
@@ -26,6 +27,7 @@ fn assert_mended(machine: &Machine, listener: i32, said: &str, times: usize) {
     assert_eq!(ended.lines().count(), 1, "{ended}");
 }
 
+/// It gives dpkg no word of its lock, so dpkg's own hook comes first, after the last pass; apt's has nothing left to do.
 #[test]
 fn aptitude() {
     let (machine, listener) = before_an_upgrade();
@@ -33,7 +35,8 @@ fn aptitude() {
     assert_mended(&machine, listener, &run.stdout, 1);
 }
 
-/// With minimal steps, the default, there is a run of dpkg for each step: the hook runs many times, and speaks once.
+/// With minimal steps, the default, there is a run of dpkg for each step: the hook runs many times. It says once that
+/// there is an orphan, which the next upgrade turns into the incident, and once that it mended it.
 #[test]
 fn unattended_upgrades() {
     let (machine, listener) = before_an_upgrade();
@@ -54,7 +57,7 @@ fn unattended_upgrades() {
     assert_eq!(machine.sh("dpkg-query -W -f '${Version} ' aaa zzz").stdout, "2 2 ", "{run:#?}");
     let hooks = machine.sh("grep -c hook /run/hooks").stdout;
     assert!(hooks.trim().parse::<usize>().is_ok_and(|hooks| hooks >= 3), "{hooks}: steps are minimal\n{run:#?}");
-    assert_mended(&machine, listener, &run.stdout, 1);
+    assert_mended(&machine, listener, &run.stdout, 2);
 }
 
 /// Its action works with apt's hook taken away. It mails what the hook says, and nothing if that is nothing.
@@ -64,7 +67,7 @@ fn cron_apt() {
     machine
         .sh("rm /etc/apt/apt.conf.d/99sshd-mend
              echo 'dist-upgrade -y -o APT::Get::Show-Upgraded=true' >/etc/cron-apt/action.d/5-install
-             printf '#!/bin/sh\\ncat >>/run/mail\\n' >/usr/bin/mail; chmod 755 /usr/bin/mail; echo NOLOCKWARN=true >>/etc/cron-apt/config")
+             printf '#!/bin/sh\\ncat >>/run/mail\\n' >/usr/sbin/sendmail; chmod 755 /usr/sbin/sendmail; echo NOLOCKWARN=true >>/etc/cron-apt/config")
         .ok();
     let run = machine.sh("cron-apt -i -s 2>&1").ok();
     let mail = machine.sh("cat /run/mail").ok().stdout;
