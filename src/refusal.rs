@@ -33,6 +33,8 @@ pub enum Reason {
     NothingToStart,
     /// A restart would serve fewer addresses.
     AddressesNotCovered,
+    /// A debugger is attached to the listener.
+    BeingDebugged,
     /// systemd has a job for the unit in its queue.
     JobPending,
     /// A restart would end sessions.
@@ -54,7 +56,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ConfigInvalid,
         Self::BinaryMissing,
         Self::BinaryUnusable,
@@ -63,6 +65,7 @@ impl Reason {
         Self::UnitMasked,
         Self::NothingToStart,
         Self::AddressesNotCovered,
+        Self::BeingDebugged,
         Self::JobPending,
         Self::WouldKillSessions,
         Self::NotToBeRun,
@@ -85,6 +88,7 @@ impl Reason {
             Self::UnitMasked => "unit-masked",
             Self::NothingToStart => "nothing-to-start",
             Self::AddressesNotCovered => "addresses-not-covered",
+            Self::BeingDebugged => "being-debugged",
             Self::JobPending => "job-pending",
             Self::WouldKillSessions => "would-kill-sessions",
             Self::NotToBeRun => "not-to-be-run",
@@ -137,6 +141,10 @@ impl Reason {
             Self::AddressesNotCovered => (
                 "after a restart some addresses that are served now would no longer be",
                 "Add them to sshd_config (ListenAddress, Port) or to ssh.socket (ListenStream=), then run: sshd-mend repair",
+            ),
+            Self::BeingDebugged => (
+                "a debugger is attached to the old listener: somebody is at work on it",
+                "End the debugger (TracerPid in /proc/PID/status is its pid), then run: sshd-mend repair",
             ),
             Self::JobPending => (
                 "systemd has a job in its queue for a unit that would have to be restarted",

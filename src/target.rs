@@ -74,6 +74,7 @@ impl Target<'_> {
     pub fn is_unchanged(&self, program: &Path) -> bool {
         look_again(&self.pinned, program).ok().flatten().is_some_and(|now| {
             is_listener(&now)
+                && !now.traced
                 && now.started_ticks == self.judged.started_ticks
                 && now.stale() == self.judged.stale()
                 && now.image == self.judged.image

@@ -118,6 +118,17 @@ const ROWS: &[Row] = &[
         "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
     ),
     (
+        "stale-orphan beside one that was started by hand at another port",
+        || {
+            let mut machine = incident();
+            machine.processes.push(Process { listening: addresses(&["0.0.0.0:2222"]), ..stale(listener(80)) });
+            machine
+        },
+        &[(Code::StaleOrphan, Severity::Warning), (Code::StaleOrphan, Severity::Warning)],
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+        "terminate 60, reset-failed ssh.socket, reset-failed ssh.service, start ssh.socket, start ssh.service, probe [::]:22",
+    ),
+    (
         "stale-service",
         || {
             let mut machine = healthy();
@@ -439,6 +450,7 @@ type Refused = (Reason, fn(&mut Snapshot, &mut Preflight));
 const REFUSED: &[Refused] = &[
     (Reason::ShuttingDown, |machine, _| machine.host.shutting_down = true),
     (Reason::NotToBeRun, |machine, _| machine.host.not_to_be_run = true),
+    (Reason::BeingDebugged, |machine, _| machine.processes[0].traced = true),
     (Reason::UnitMissing, |machine, _| machine.service.load = "not-found".into()),
     (Reason::UnitMissing, |machine, _| machine.service.load = "bad-setting".into()),
     (Reason::AddressesNotCovered, |machine, _| machine.socket.bind_ipv6_only = "ipv6-only".into()),
@@ -539,7 +551,6 @@ const GUARDS: &[Changed] = &[
     ("a connection", |p| p.connected = true, Role::Session),
     ("standard input", |p| p.stdin_is_socket = true, Role::Session),
     ("parent", |p| p.parent_is_sshd = true, Role::Session),
-    ("a debugger", |p| p.traced = true, Role::LeftOut(LeftOut::Traced)),
 ];
 
 #[test]

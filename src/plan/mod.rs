@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::diagnosis::{Code, Diagnosis, Listener};
+use crate::diagnosis::{Code, Diagnosis, Listener, taken_by_others};
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE};
 use crate::preflight::Preflight;
 use crate::refusal::{Reason, Refusal};
@@ -164,8 +164,9 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
         addresses.iter().map(|address| Action::Probe { address: *address }).collect::<Vec<_>>()
     };
 
-    if let Some(finding) = diagnosis.findings.iter().find(|finding| finding.code == Code::ForeignListener) {
-        return Plan { actions, refusal: Some(Reason::ForeignListener.because(&finding.message)) };
+    if diagnosis.has(Code::ForeignListener) {
+        let taken = taken_by_others(snapshot, &snapshot.wanted, &BTreeSet::new());
+        return Plan { actions, refusal: Some(Reason::ForeignListener.because(&taken.join(", "))) };
     }
     let Some(preflight) = preflight.filter(|_| needs_preflight(snapshot, diagnosis, trigger)) else {
         if first_aid || diagnosis.has(Code::Interrupted) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{Action, Trigger, to_be_replaced};
+use super::{Action, Trigger, to_be_replaced, to_be_started};
 use crate::address::{self, Coverage};
 use crate::diagnosis::{Diagnosis, Listener, Role, role, taken_by_others};
 use crate::observe::{SERVICE, SOCKET};
@@ -29,8 +29,28 @@ pub(super) fn replacement(
     trigger: Trigger,
 ) -> Result<Replacement, Refusal> {
     refuse_by_host(snapshot)?;
-    let targets: Vec<&Listener> = to_be_replaced(diagnosis, trigger).collect();
-    let (orphans, owned): (Vec<&Listener>, Vec<&Listener>) = targets.iter().partition(|listener| listener.orphan);
+    let (orphans, owned): (Vec<&Listener>, Vec<&Listener>) =
+        to_be_replaced(diagnosis, trigger).partition(|listener| listener.orphan);
+    let started = coverage(snapshot, preflight, snapshot.socket.is_enabled());
+    let mut unfit = Vec::new();
+    // One that somebody started by hand at a port of its own keeps nobody from being mended.
+    let orphans: Vec<&Listener> = orphans
+        .into_iter()
+        .filter(|orphan| match refuse_by_listener(process(snapshot, orphan), started.as_ref()) {
+            Ok(()) => true,
+            Err(refusal) => {
+                unfit.push(refusal);
+                false
+            }
+        })
+        .collect();
+    for listener in &owned {
+        refuse_by_listener(process(snapshot, listener), None)?;
+    }
+    if orphans.is_empty() && owned.is_empty() && !to_be_started(snapshot, diagnosis, trigger) {
+        return unfit.into_iter().next().map_or_else(|| Ok(Replacement::default()), Err);
+    }
+    let targets: Vec<&Listener> = orphans.iter().chain(&owned).copied().collect();
     let mut actions = Vec::new();
     for orphan in &orphans {
         let started_ticks = snapshot.processes.iter().find(|p| p.pid == orphan.pid).map_or(0, |p| p.started_ticks);
@@ -75,16 +95,10 @@ pub(super) fn replacement(
     let served = replaced.iter().flat_map(|process| process.listening.iter()).chain(&rescued).copied().collect();
     let reached_at: BTreeSet<SocketAddr> =
         replaced.iter().flat_map(|process| process.reached_at()).chain(rescued.iter().copied()).collect();
-    let by_socket = units.iter().any(|unit| unit == SOCKET) || snapshot.socket.is_active();
-    let coverage = match (&preflight.server.own_addresses, by_socket) {
-        (_, true) => Some(Coverage::of_socket(&snapshot.socket)),
-        (Some(own), false) => Some(Coverage::of_sshd(own)),
-        // Not known before /run/sshd is there again; looked at again then.
-        (None, false) if must_start || preflight.needs_runtime_directory() => None,
-        (None, false) => {
-            return Err(Reason::AddressesNotCovered.because("sshd -T does not tell which addresses it would serve"));
-        }
-    };
+    let coverage = coverage(snapshot, preflight, units.iter().any(|unit| unit == SOCKET));
+    if coverage.is_none() && !must_start && !preflight.needs_runtime_directory() {
+        return Err(Reason::AddressesNotCovered.because("sshd -T does not tell which addresses it would serve"));
+    }
     if let Some(coverage) = coverage.as_ref().filter(|_| !must_start) {
         let missing = coverage.missing(&reached_at);
         if !missing.is_empty() {
@@ -104,6 +118,29 @@ pub(super) fn replacement(
     let ends_something =
         actions.iter().any(|action| !matches!(action, Action::ResetFailed { .. } | Action::StartUnit { .. }));
     Ok(Replacement { actions, addresses, ends_something })
+}
+
+fn process<'a>(snapshot: &'a Snapshot, listener: &Listener) -> Option<&'a Process> {
+    snapshot.processes.iter().find(|process| process.pid == listener.pid)
+}
+
+/// Where the units serve once they are started, with ssh.socket or without. `None`: sshd does not tell, at least not
+/// before /run/sshd is there again.
+fn coverage(snapshot: &Snapshot, preflight: &Preflight, starts_socket: bool) -> Option<Coverage> {
+    if starts_socket || snapshot.socket.is_active() {
+        return Some(Coverage::of_socket(&snapshot.socket));
+    }
+    preflight.server.own_addresses.as_ref().map(|own| Coverage::of_sshd(own))
+}
+
+/// What speaks against ending one listener.
+fn refuse_by_listener(process: Option<&Process>, coverage: Option<&Coverage>) -> Result<(), Refusal> {
+    let Some(process) = process else { return Ok(()) };
+    if process.traced {
+        return Err(Reason::BeingDebugged.because(&format!("sshd {}", process.pid)));
+    }
+    let missing = coverage.map(|coverage| coverage.missing(&process.reached_at())).unwrap_or_default();
+    if missing.is_empty() { Ok(()) } else { Err(Reason::AddressesNotCovered.because(&list(&missing))) }
 }
 
 /// Addresses at which the rescue serves.

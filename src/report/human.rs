@@ -124,7 +124,7 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
 /// The listener's own lines say it already.
 fn is_shown_with_a_listener(code: Code, outcome: &Outcome) -> bool {
     match code {
-        Code::StaleOrphan | Code::StaleService => true,
+        Code::StaleOrphan | Code::StaleService | Code::Orphan => true,
         Code::RuntimeDirectoryMissing => outcome.listeners.iter().any(|listener| listener.probe.is_dead()),
         _ => false,
     }
@@ -197,8 +197,8 @@ fn conclusion(outcome: &Outcome) -> String {
             true => "nothing is wrong".to_owned(),
             false => format!("{reachable}, and nothing is wrong"),
         },
-        Verdict::AtRisk if outcome.plan.is_empty() => reachable.to_owned(),
-        Verdict::AtRisk => format!("{reachable}, but the next restart of ssh.service may lock everybody out. {mend}"),
+        Verdict::AtRisk if outcome.listeners.is_empty() => reachable.to_owned(),
+        Verdict::AtRisk => format!("{reachable}, but the next upgrade or restart may lock everybody out. {mend}"),
         Verdict::Broken if probes.contains(&ProbeResult::Ok) => format!("{reachable}, but not all is well. {mend}"),
         Verdict::Broken if outcome.plan.is_empty() => "nobody can log in".to_owned(),
         Verdict::Broken => format!("nobody can log in. {mend}"),
