@@ -160,7 +160,7 @@ impl<'a> Run<'a> {
     pub fn refuse(&self, reason: Reason) -> Result<Outcome, Unexaminable> {
         let mut look = self.look(record::left_behind())?;
         if !look.plan.is_empty() || look.plan.refusal.is_some() {
-            look.plan = Plan { actions: Vec::new(), refusal: Some(reason.because("")) };
+            look.plan = Plan { refusal: Some(reason.because("")), ..Plan::default() };
             look.report();
         }
         Ok(self.concluded(&look, &look, CarriedOut::default()))
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
             sessions: Sessions { before: sessions, after: sessions },
             unreachable_ms: None,
             duration_ms: self.elapsed(),
-            notes: Vec::new(),
+            notes: last.plan.left_alone.iter().map(|(pid, why)| left_alone(*pid, why)).collect(),
             others: others(&first.snapshot, &first.diagnosis),
         }
     }
@@ -349,6 +349,10 @@ pub fn unknown(command: &str, why: &str) -> Outcome {
 /// Says what is in the way.
 pub fn examinable() -> Result<(), Unexaminable> {
     observe::examinable()
+}
+
+fn left_alone(pid: i32, why: &Refusal) -> String {
+    format!("sshd {pid} is left alone: {} ({})", why.message, why.code.as_str())
 }
 
 /// Processes that are called sshd and that nothing is done to, and why.

@@ -23,7 +23,7 @@ pub(super) struct Instances {
     pub(super) actions: Vec<Action>,
     /// To be served afterwards.
     pub(super) addresses: BTreeSet<SocketAddr>,
-    pub(super) refusals: Vec<Refusal>,
+    pub(super) refusals: Vec<(i32, Refusal)>,
 }
 
 /// Listeners of further instances that are stale.
@@ -46,7 +46,7 @@ pub(super) fn restarts(
                 instances.actions.push(Action::RestartUnit { unit: unit.clone() });
                 instances.addresses.extend(listener.addresses.iter().copied());
             }
-            Err(refusal) => instances.refusals.push(refusal),
+            Err(refusal) => instances.refusals.push((listener.pid, refusal)),
         }
     }
     instances

@@ -32,6 +32,8 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// A fault was seen, and this is why no more is done about it.
     pub refusal: Option<Refusal>,
+    /// Listeners that the steps pass by, and why: what speaks against one keeps nobody from being mended at another.
+    pub left_alone: Vec<(i32, Refusal)>,
 }
 
 /// One step.
@@ -166,19 +168,19 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
 
     if diagnosis.has(Code::ForeignListener) {
         let taken = taken_by_others(snapshot, &snapshot.wanted, &BTreeSet::new());
-        return Plan { actions, refusal: Some(Reason::ForeignListener.because(&taken.join(", "))) };
+        return Plan { actions, refusal: Some(Reason::ForeignListener.because(&taken.join(", "))), ..Plan::default() };
     }
     let Some(preflight) = preflight.filter(|_| needs_preflight(snapshot, diagnosis, trigger)) else {
         if first_aid || diagnosis.has(Code::Interrupted) {
             actions.extend(probes(&served));
         }
-        return Plan { actions, refusal: None };
+        return Plan { actions, ..Plan::default() };
     };
     let further = instances::restarts(snapshot, diagnosis, preflight, trigger);
     let main = match needs_replacement(snapshot, diagnosis, trigger) {
         true => replacement(snapshot, diagnosis, preflight, trigger),
         false if further.actions.is_empty() => {
-            further.refusals.first().cloned().map_or_else(|| Ok(Replacement::default()), Err)
+            further.refusals.first().cloned().map_or_else(|| Ok(Replacement::default()), |(_, refusal)| Err(refusal))
         }
         false => Ok(Replacement { ends_something: true, ..Replacement::default() }),
     };
@@ -191,13 +193,14 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
             actions.extend(replacement.actions);
             actions.extend(further.actions);
             actions.extend(probes(&(&replacement.addresses | &further.addresses)));
-            Plan { actions, refusal: None }
+            let left_alone = [replacement.left_alone, further.refusals].concat();
+            Plan { actions, refusal: None, left_alone }
         }
         Err(refusal) => {
             if first_aid {
                 actions.extend(probes(&served));
             }
-            Plan { actions, refusal: Some(refusal) }
+            Plan { actions, refusal: Some(refusal), left_alone: Vec::new() }
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Replacement {
     pub(super) addresses: BTreeSet<SocketAddr>,
     /// Somebody serves now who will not when it begins.
     pub(super) ends_something: bool,
+    /// See [`super::Plan::left_alone`].
+    pub(super) left_alone: Vec<(i32, Refusal)>,
 }
 
 pub(super) fn replacement(
@@ -39,7 +41,7 @@ pub(super) fn replacement(
         .filter(|orphan| match refuse_by_listener(process(snapshot, orphan), started.as_ref()) {
             Ok(()) => true,
             Err(refusal) => {
-                unfit.push(refusal);
+                unfit.push((orphan.pid, refusal));
                 false
             }
         })
@@ -48,7 +50,7 @@ pub(super) fn replacement(
         refuse_by_listener(process(snapshot, listener), None)?;
     }
     if orphans.is_empty() && owned.is_empty() && !to_be_started(snapshot, diagnosis, trigger) {
-        return unfit.into_iter().next().map_or_else(|| Ok(Replacement::default()), Err);
+        return unfit.into_iter().next().map_or_else(|| Ok(Replacement::default()), |(_, refusal)| Err(refusal));
     }
     let targets: Vec<&Listener> = orphans.iter().chain(&owned).copied().collect();
     let mut actions = Vec::new();
@@ -117,7 +119,7 @@ pub(super) fn replacement(
     }
     let ends_something =
         actions.iter().any(|action| !matches!(action, Action::ResetFailed { .. } | Action::StartUnit { .. }));
-    Ok(Replacement { actions, addresses, ends_something })
+    Ok(Replacement { actions, addresses, ends_something, left_alone: unfit })
 }
 
 fn process<'a>(snapshot: &'a Snapshot, listener: &Listener) -> Option<&'a Process> {

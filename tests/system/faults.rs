@@ -2,6 +2,7 @@
 //! reachable afterwards, and nothing is ended that need not be.
 
 use crate::machine::Machine;
+use crate::old_cgroup::OldCgroup;
 use serde_json::Value;
 
 /// The incident after its upgrade: the listener is stale, and serves.
@@ -334,55 +335,19 @@ fn a_full_or_read_only_disk_is_no_lock_out() {
     }
 }
 
-/// The old freezer keeps even SIGKILL waiting, as a disk that does not answer does.
-struct Frozen {
-    mount: tempfile::TempDir,
-}
-
-impl Frozen {
-    fn new(machine: &Machine, pid: i32) -> Self {
-        let mount = tempfile::tempdir().expect("a directory");
-        let path = mount.path().to_str().expect("UTF-8");
-        let run = |program: &str, arguments: &[&str]| {
-            let status = std::process::Command::new(program).args(arguments).status().expect(program);
-            assert!(status.success(), "{program} {arguments:?}");
-        };
-        run("mount", &["-t", "cgroup", "-o", "freezer", "freezer", path]);
-        let cgroup = mount.path().join("sshd-mend-test");
-        let _ = std::fs::create_dir(&cgroup);
-        std::fs::write(cgroup.join("cgroup.procs"), machine.pid_outside(pid).to_string()).expect("root");
-        std::fs::write(cgroup.join("freezer.state"), "FROZEN").expect("root");
-        Self { mount }
-    }
-
-    fn thaw(&self) {
-        std::fs::write(self.mount.path().join("sshd-mend-test/freezer.state"), "THAWED").expect("root");
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let cgroup = self.mount.path().join("sshd-mend-test");
-        let _ = std::fs::write(cgroup.join("freezer.state"), "THAWED");
-        while std::fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty()) {
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-        let _ = std::fs::remove_dir(&cgroup);
-        let _ = std::process::Command::new("umount").arg(self.mount.path()).status();
-    }
-}
-
 #[test]
 fn a_listener_that_even_sigkill_does_not_end_is_waited_for() {
     let (machine, listener) = stale_orphan();
     machine.sh("echo GRACE=1 >/etc/default/sshd-mend").ok();
-    let frozen = Frozen::new(&machine, listener);
+    // The old freezer keeps even SIGKILL waiting, as a disk that does not answer does.
+    let frozen = OldCgroup::with("freezer", machine.pid_outside(listener));
+    frozen.set("freezer.state", "FROZEN");
     let repair = machine.sh("sshd-mend repair");
     assert_eq!(repair.status, 2, "{repair:#?}");
     assert!(repair.stdout.contains("uninterruptible sleep"), "{repair:#?}");
     let activity = machine.sh("systemctl is-active ssh.service").stdout;
     assert_eq!(activity, "inactive\n", "a start in vain would take /run/sshd along\n{}", machine.state());
-    frozen.thaw();
+    frozen.set("freezer.state", "THAWED");
     // No person and no later package run: the unit goes on by itself.
     machine.wait_until("it is finished", |machine| machine.login().status == 0 && !machine.is_alive(listener));
     machine.wait_until("all is well", |machine| machine.sh("sshd-mend check").status == 0);
@@ -460,34 +425,24 @@ fn a_run_that_is_read_only_ends_nothing() {
     machine.assert_login();
 }
 
+/// fork(2) and threads that fail for real (EAGAIN): more and more tasks are allowed, until it works.
 #[test]
-fn a_crowd_at_the_door_makes_nobody_act() {
-    let machine = Machine::with_package("trixie");
-    let listener = machine.incident();
-    // Nobody but the probe is let in any more; the orphan is not stale.
-    machine
-        .sh("python3 - <<'E' >/dev/null 2>&1 &
-import socket, time
-held = [socket.create_connection(('127.0.0.1', 22)) for _ in range(110)]
-time.sleep(600)
-E
-until ss -tn state established '( dport = :22 )' | grep -c . | grep -q '^1..$'; do :; done")
-        .ok();
-    let check = machine.sh("sshd-mend check --json");
-    let probe = check.json()["listeners"][0]["probe"].clone();
-    assert!(probe == "inconclusive" || probe == "ok", "{check:#?}");
-    assert_eq!(check.status, 1, "{check:#?}");
-    machine.sh("sshd-mend hook").ok();
-    assert!(machine.is_alive(listener));
-}
-
-#[test]
-fn hosts_deny_is_no_dead_listener() {
-    let machine = Machine::with_package("trixie");
-    let listener = machine.incident();
-    machine.sh("echo 'sshd: ALL' >/etc/hosts.deny").ok();
-    let check = machine.sh("sshd-mend check --json");
-    assert_eq!(check.json()["listeners"][0]["probe"], "inconclusive", "{check:#?}");
-    machine.sh("sshd-mend hook").ok();
-    assert!(machine.is_alive(listener));
+fn no_processes_left() {
+    let (machine, listener) = stale_orphan();
+    let mut session = machine.open_session("survivor");
+    let mut refused = 0;
+    // Whatever systemd starts from now on counts.
+    let tasks = OldCgroup::with("pids", machine.pid_outside(1));
+    for more in [0, 1, 2, 3, 4, 5, 6, 8, 12, 24] {
+        tasks.set("pids.max", &(tasks.get("pids.current") + more).to_string());
+        let repair = machine.sh("timeout 60 sshd-mend hook; [ $? != 124 ]");
+        assert_eq!(repair.status, 0, "a hang with {more} tasks: {repair:#?}");
+        machine.assert_login();
+        refused += usize::from(machine.is_alive(listener));
+    }
+    assert!(refused > 0, "no limit was tight");
+    assert!(!machine.is_alive(listener), "{}", machine.state());
+    assert!(machine.session_is_open("survivor", &mut session));
+    session.kill().expect("the client is ours");
+    session.wait().expect("the client ends");
 }

@@ -4,12 +4,14 @@
 
 mod attacks;
 mod build;
+mod crowd;
 mod debian12;
 mod decoys;
 mod faults;
 mod hook;
 mod layouts;
 mod machine;
+mod old_cgroup;
 mod packaging;
 mod quiet;
 mod refusals;
