@@ -35,7 +35,8 @@ pub struct Snapshot {
     pub processes: Vec<Process>,
     /// TCP addresses in LISTEN that neither PID 1 nor one of `processes` holds.
     pub foreign: Vec<SocketAddr>,
-    /// Where the enabled units would serve. Looked up only while they are not active.
+    /// Where the declared units want to serve. Looked up only if that may be in somebody's hands: while they are not
+    /// active, or if another program is at a port of theirs.
     pub wanted: BTreeSet<SocketAddr>,
 }
 

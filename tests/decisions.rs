@@ -338,6 +338,19 @@ const ROWS: &[Row] = &[
         "refused",
     ),
     (
+        "foreign-listener at one of two addresses",
+        || {
+            let mut machine = healthy();
+            machine.processes[0] = Process { listening: addresses(&["[::]:22"]), ipv6_only: true, ..listener(60) };
+            machine.wanted = addresses(&["0.0.0.0:22", "[::]:22"]);
+            machine.foreign = addresses(&["0.0.0.0:22", "0.0.0.0:80"]).into_iter().collect();
+            machine
+        },
+        &[(Code::ForeignListener, Severity::Critical)],
+        "refused",
+        "refused",
+    ),
+    (
         "systemd holds the socket and starts ssh.service when somebody comes",
         || {
             let mut machine = healthy();

@@ -37,7 +37,8 @@ pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Findi
             message: format!("{} serves SSH in place of ssh.service, which could not be started", snapshot.rescue.name),
         });
     } else {
-        findings.extend(finding_about_units(snapshot, listeners));
+        let foreign = finding_about_others(snapshot, listeners);
+        findings.extend(foreign.clone().or_else(|| finding_about_units(snapshot, listeners)));
     }
     findings
 }
@@ -84,6 +85,39 @@ pub fn taken_by_others(
     snapshot.foreign.iter().filter(|held| is_needed(held)).map(ToString::to_string).chain(others).collect()
 }
 
+/// Another program is where the declared units want to serve and nobody of ours does.
+fn finding_about_others(snapshot: &Snapshot, listeners: &[Listener]) -> Option<Finding> {
+    let declared = [&snapshot.service, &snapshot.socket].iter().any(|unit| unit.is_enabled());
+    if !declared || snapshot.host.not_to_be_run || snapshot.intent.is_some() {
+        return None;
+    }
+    let taken = in_the_way(snapshot);
+    let effect = match listeners.is_empty() {
+        true => "nobody listens for SSH, because another program holds its address",
+        false => "whoever connects to an address that another program holds does not reach sshd",
+    };
+    let message = format!("{effect}: {}", taken.join(", "));
+    (!taken.is_empty()).then_some(Finding {
+        code: Code::ForeignListener,
+        severity: Severity::Critical,
+        pid: None,
+        message,
+    })
+}
+
+/// What listeners of this host hold.
+fn held(snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
+    snapshot.processes.iter().filter(|p| role(p) == Role::Listener).flat_map(|p| p.reached_at()).collect()
+}
+
+/// What others hold of the addresses where the declared units want to serve and no listener of this host does.
+#[must_use]
+pub fn in_the_way(snapshot: &Snapshot) -> Vec<String> {
+    let held = held(snapshot);
+    let not_served = snapshot.wanted.iter().filter(|address| !held.contains(address)).copied().collect();
+    taken_by_others(snapshot, &not_served, &held)
+}
+
 fn finding_about_units(snapshot: &Snapshot, listeners: &[Listener]) -> Option<Finding> {
     let (service, socket) = (&snapshot.service, &snapshot.socket);
     let finding =
@@ -108,12 +142,6 @@ fn finding_about_units(snapshot: &Snapshot, listeners: &[Listener]) -> Option<Fi
     // After a repair that was cut off, what looks stopped was not stopped by anybody.
     if !nobody || !wanted.contains(&true) || snapshot.host.not_to_be_run || snapshot.intent.is_some() {
         return None;
-    }
-    let taken = taken_by_others(snapshot, &snapshot.wanted, &BTreeSet::new());
-    if !taken.is_empty() {
-        let message =
-            format!("nobody listens for SSH, because another program holds its address: {}", taken.join(", "));
-        return finding(Code::ForeignListener, Severity::Critical, &message);
     }
     let failed: Vec<&str> = [service, socket].iter().filter(|u| u.has_failed()).map(|u| u.name.as_str()).collect();
     if !failed.is_empty() {

@@ -14,7 +14,7 @@ use findings::findings;
 
 mod findings;
 
-pub use findings::taken_by_others;
+pub use findings::{in_the_way, taken_by_others};
 
 /// What a machine's state is called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use crate::address;
 use crate::deadline::Deadline;
 use crate::pid_ref::PidRef;
 use crate::preflight;
-use crate::probe::{Probe, probe_families};
+use crate::probe::{Probe, probe, probe_families};
 use crate::record::Intent;
 use crate::rescue;
 use crate::snapshot::{FileId, Host, Process, Program, Snapshot};
@@ -158,7 +158,12 @@ pub fn observe(
         foreign,
         wanted: BTreeSet::new(),
     };
-    if !snapshot.service.is_active() && !snapshot.socket.is_active() {
+    let taken = |address: &SocketAddr| {
+        let listening = snapshot.processes.iter().flat_map(|process| &process.listening);
+        listening.into_iter().any(|other| other.port() == address.port())
+    };
+    let nobody = !snapshot.service.is_active() && !snapshot.socket.is_active();
+    if nobody || snapshot.foreign.iter().any(taken) {
         snapshot.wanted = wanted(&snapshot, deadline);
     }
     probe_listeners(&mut snapshot, probing, deadline);
@@ -167,10 +172,10 @@ pub fn observe(
 
 /// Where the enabled units would serve.
 fn wanted(snapshot: &Snapshot, deadline: Deadline) -> BTreeSet<SocketAddr> {
-    if snapshot.socket.is_enabled() {
+    if snapshot.socket.is_enabled() && !snapshot.service.is_active() {
         return snapshot.socket.listen.iter().filter_map(|text| address::parse(text)).collect();
     }
-    if !snapshot.service.is_enabled() {
+    if !snapshot.service.is_enabled() && !snapshot.service.is_active() {
         return BTreeSet::new();
     }
     let own = preflight::own_addresses(&snapshot.program.path, &snapshot.service, deadline);
@@ -241,7 +246,13 @@ fn probe_listeners(snapshot: &mut Snapshot, probing: Probing, deadline: Deadline
                 Some(address) => {
                     // The wildcard, if it has one: it tells for both families.
                     let wildcard = process.listening.iter().find(|address| address.ip() == Ipv6Addr::UNSPECIFIED);
-                    let (probe, ipv6_only) = probe_families(*wildcard.unwrap_or(address), deadline);
+                    let address = *wildcard.unwrap_or(address);
+                    let (probe, ipv6_only) = if wildcard.is_some() && ipv4_is_others(process, address.port(), snapshot)
+                    {
+                        (probe(SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())), deadline), true)
+                    } else {
+                        probe_families(address, deadline)
+                    };
                     snapshot.processes[index].ipv6_only = ipv6_only;
                     probe
                 }
@@ -250,6 +261,14 @@ fn probe_listeners(snapshot: &mut Snapshot, probing: Probing, deadline: Deadline
         };
         snapshot.processes[index].probe = Some(result);
     }
+}
+
+/// Somebody else holds the port for IPv4, so a process that holds `[::]` has it for IPv6 only.
+fn ipv4_is_others(process: &Process, port: u16, snapshot: &Snapshot) -> bool {
+    let ipv4 = |address: &SocketAddr| address.is_ipv4() && address.port() == port;
+    let of_others =
+        snapshot.processes.iter().filter(|other| other.pid != process.pid).flat_map(|other| &other.listening);
+    !process.listening.iter().any(ipv4) && snapshot.foreign.iter().chain(of_others).any(ipv4)
 }
 
 /// Opens without following what it names: for facts about the file itself.

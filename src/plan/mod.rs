@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::diagnosis::{Code, Diagnosis, Listener, taken_by_others};
+use crate::diagnosis::{Code, Diagnosis, Listener, in_the_way};
 use crate::observe::{RUNTIME_DIRECTORY, SERVICE};
 use crate::preflight::Preflight;
 use crate::refusal::{Reason, Refusal};
@@ -166,9 +166,9 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, preflight: Option<&Prefl
         addresses.iter().map(|address| Action::Probe { address: *address }).collect::<Vec<_>>()
     };
 
-    if diagnosis.has(Code::ForeignListener) {
-        let taken = taken_by_others(snapshot, &snapshot.wanted, &BTreeSet::new());
-        return Plan { actions, refusal: Some(Reason::ForeignListener.because(&taken.join(", "))), ..Plan::default() };
+    if diagnosis.has(Code::ForeignListener) && !needs_preflight(snapshot, diagnosis, trigger) {
+        let refusal = Some(Reason::ForeignListener.because(&in_the_way(snapshot).join(", ")));
+        return Plan { actions, refusal, ..Plan::default() };
     }
     let Some(preflight) = preflight.filter(|_| needs_preflight(snapshot, diagnosis, trigger)) else {
         if first_aid || diagnosis.has(Code::Interrupted) {

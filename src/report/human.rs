@@ -199,6 +199,9 @@ fn conclusion(outcome: &Outcome) -> String {
         },
         Verdict::AtRisk if outcome.listeners.is_empty() => reachable.to_owned(),
         Verdict::AtRisk => format!("{reachable}, but the next upgrade or restart may lock everybody out. {mend}"),
+        Verdict::Broken if probes.contains(&ProbeResult::Ok) && outcome.plan.is_empty() => {
+            format!("{reachable}, but not all is well")
+        }
         Verdict::Broken if probes.contains(&ProbeResult::Ok) => format!("{reachable}, but not all is well. {mend}"),
         Verdict::Broken if outcome.plan.is_empty() => "nobody can log in".to_owned(),
         Verdict::Broken => format!("nobody can log in. {mend}"),

@@ -58,6 +58,126 @@ fn the_lock_out() {
     );
 }
 
+/// Each finding, as a person sees it, and the exit status. The lock-out and the healthy machine are above.
+#[test]
+fn every_finding() {
+    let machine = Machine::with_package("trixie");
+    let shows = |bring_about: &str, status: i32, expected: &str| {
+        machine.sh(bring_about).ok();
+        let check = machine.sh("sshd-mend check");
+        assert_eq!(normalised(&check.stdout), expected, "{bring_about}");
+        assert_eq!(check.status, status, "{bring_about}");
+    };
+    let replace = "cp -p /usr/sbin/sshd /usr/sbin/sshd.new && mv /usr/sbin/sshd.new /usr/sbin/sshd";
+    shows(
+        replace,
+        1,
+        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), disabled\n\
+         0.0.0.0:22   sshd PID, running since 0000-00-00: /usr/sbin/sshd was replaced on disk; it belongs to ssh.service\n\
+         [::]:22      a new connection gets through (BANNER)\n\
+         AT RISK  new connections get through, but the next upgrade or restart may lock everybody out. To mend it: sudo sshd-mend repair",
+    );
+    shows(
+        "systemctl restart ssh.service; systemctl -q enable ssh.socket",
+        0,
+        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), enabled\n\
+         0.0.0.0:22   sshd PID, running since 0000-00-00 (ssh.service)\n\
+         [::]:22      a new connection gets through (BANNER)\n             \
+         ssh.socket is enabled but not active, and sshd serves by itself. To have the socket back, from a session that may end: \
+         systemctl stop ssh.service; systemctl start ssh.socket\n\
+         HEALTHY  new connections get through, and nothing is wrong",
+    );
+    shows(
+        "systemctl -q disable ssh.socket; systemctl stop ssh.service",
+        1,
+        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n             \
+         nobody listens for SSH: its unit is enabled but was stopped. To start it: systemctl start ssh.service\n\
+         AT RISK  nobody listens for SSH right now",
+    );
+    shows(
+        "systemctl -q disable ssh.service",
+        0,
+        "ssh.service  inactive (dead), disabled   ssh.socket  inactive (dead), disabled\n\
+         HEALTHY  nothing is wrong",
+    );
+    shows(
+        "systemctl -q enable ssh.service; mkdir /run/sshd; /usr/sbin/sshd; until [ -s /run/sshd.pid ]; do :; done",
+        1,
+        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n\
+         0.0.0.0:22   sshd PID, running since 0000-00-00: no unit owns this process\n\
+         [::]:22      a new connection gets through (BANNER)\n\
+         AT RISK  new connections get through, but the next upgrade or restart may lock everybody out. To mend it: sudo sshd-mend repair",
+    );
+    shows(
+        "pid=$(cat /run/sshd.pid); kill $pid; while [ -e /proc/$pid ]; do :; done; rm -r /run/sshd
+         python3 -c 'import socket
+s = socket.create_server((\"::\", 22), family=socket.AF_INET6, dualstack_ipv6=True); open(\"/run/up\", \"w\").close()
+while True: s.accept()' >/dev/null 2>&1 </dev/null & echo $! >/run/other; until [ -e /run/up ]; do kill -0 $!; done
+         systemctl start ssh.service 2>/dev/null; true",
+        2,
+        "ssh.service  failed (exit-code), enabled   ssh.socket  inactive (dead), disabled\n             \
+         nobody listens for SSH, because another program holds its address: [::]:22\n\
+         refused      another program holds an address that ssh needs: [::]:22 (foreign-listener)\n\
+         what to do   See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair\n\
+         BROKEN  nobody can log in",
+    );
+    let other: i32 = machine.sh("cat /run/other").ok().stdout.trim().parse().expect("a pid");
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!((repair.status, &repair.json()["refusal"]["code"]), (2, &"foreign-listener".into()), "{repair:#?}");
+    assert!(machine.sh("sshd-mend hook").ok().stdout.contains("another program holds"));
+    assert!(machine.is_alive(other));
+    shows(
+        &format!("kill {other}; while [ -e /proc/{other}/exe ]; do :; done"),
+        2,
+        "ssh.service  failed (exit-code), enabled   ssh.socket  inactive (dead), disabled\n             \
+         nobody listens for SSH: ssh.service has failed\n\
+         BROKEN  nobody can log in. To mend it: sudo sshd-mend repair",
+    );
+    shows(
+        "systemctl reset-failed ssh.service; mkdir -p -m 700 /run/sshd-mend
+         printf '{\"boot_id\":\"%s\",\"addresses\":[\"[::]:22\"],\"units\":[\"ssh.service\"]}' $(cat /proc/sys/kernel/random/boot_id) >/run/sshd-mend/intent",
+        2,
+        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n             \
+         a repair was interrupted before it had started ssh.service again\n\
+         BROKEN  nobody can log in. To mend it: sudo sshd-mend repair",
+    );
+    machine.sh("sshd-mend repair").ok();
+    shows(
+        "systemctl stop ssh.service; rm /run/up
+         python3 -c 'import socket
+s = socket.create_server((\"0.0.0.0\", 22)); open(\"/run/up\", \"w\").close()
+while True: s.accept()' >/dev/null 2>&1 </dev/null & echo $! >/run/other; until [ -e /run/up ]; do kill -0 $!; done
+         systemctl start ssh.service",
+        2,
+        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), disabled\n\
+         [::]:22      sshd PID, running since 0000-00-00 (ssh.service)\n             \
+         a new connection gets through (BANNER)\n             \
+         whoever connects to an address that another program holds does not reach sshd: 0.0.0.0:22\n\
+         refused      another program holds an address that ssh needs: 0.0.0.0:22 (foreign-listener)\n\
+         what to do   See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair\n\
+         BROKEN  new connections get through, but not all is well",
+    );
+    machine.sh("kill $(cat /run/other); systemctl restart ssh.service; until ssh root@127.0.0.1 true 2>/dev/null; do :; done").ok();
+    shows(
+        &format!(
+            "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\nExecStartPre=/bin/false\\n' >/etc/systemd/system/ssh.service.d/x.conf
+             systemctl daemon-reload; {replace}; sshd-mend repair; [ $? = 2 ] && systemctl reset-failed ssh.service"
+        ),
+        2,
+        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n             \
+         sshd-mend-rescue.socket serves SSH in place of ssh.service, which could not be started\n\
+         RESCUED  ssh.service could not be started; sshd-mend-rescue.socket serves SSH in its place. \
+         See: systemctl status ssh.service. When its cause is removed: sudo sshd-mend repair",
+    );
+    machine.sh("rm -r /etc/systemd/system/ssh.service.d; systemctl daemon-reload; sshd-mend repair").ok();
+    machine.assert_login();
+    shows(
+        "DEBIAN_FRONTEND=noninteractive apt-get purge -y openssh-server >/dev/null 2>&1",
+        0,
+        "NOT APPLICABLE  there is no OpenSSH server on this machine",
+    );
+}
+
 #[test]
 fn whoever_cannot_look_gets_status_3() {
     let machine = Machine::with_package("trixie");
