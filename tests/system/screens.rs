@@ -108,8 +108,14 @@ fn every_finding() {
          [::]:22      a new connection gets through (BANNER)\n\
          AT RISK  new connections get through, but the next upgrade or restart may lock everybody out. To mend it: sudo sshd-mend repair",
     );
+    // A package run leaves it alone, for it serves; a person's repair puts it right.
+    let orphan: i32 = machine.sh("cat /run/sshd.pid").ok().stdout.trim().parse().expect("a pid");
+    assert!(machine.sh("sshd-mend hook").ok().stdout.contains("AT RISK") && machine.is_alive(orphan));
+    machine.sh("sshd-mend repair && sshd-mend check").ok();
+    assert!(!machine.is_alive(orphan));
+    machine.assert_login();
     shows(
-        "pid=$(cat /run/sshd.pid); kill $pid; while [ -e /proc/$pid ]; do :; done; rm -r /run/sshd
+        "systemctl stop ssh.service
          python3 -c 'import socket
 s = socket.create_server((\"::\", 22), family=socket.AF_INET6, dualstack_ipv6=True); open(\"/run/up\", \"w\").close()
 while True: s.accept()' >/dev/null 2>&1 </dev/null & echo $! >/run/other; until [ -e /run/up ]; do kill -0 $!; done
