@@ -338,6 +338,17 @@ const ROWS: &[Row] = &[
         "refused",
     ),
     (
+        "listener-dead: there is nothing to be replaced",
+        || {
+            let mut machine = healthy();
+            machine.processes[0].probe = probe(ProbeResult::Dead);
+            machine
+        },
+        &[(Code::ListenerDead, Severity::Critical)],
+        "",
+        "",
+    ),
+    (
         "foreign-listener at one of two addresses",
         || {
             let mut machine = healthy();

@@ -11,6 +11,8 @@ use crate::snapshot::Snapshot;
 /// Everything that is wrong, in no order.
 pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = listeners.iter().filter_map(finding_about).collect();
+    // Then it is no wonder.
+    findings.retain(|finding| finding.code != Code::ListenerDead || snapshot.host.runtime_directory);
     if !snapshot.host.runtime_directory && !listeners.is_empty() {
         findings.push(Finding {
             code: Code::RuntimeDirectoryMissing,
@@ -56,6 +58,12 @@ fn finding_about(listener: &Listener) -> Option<Finding> {
         (false, None) => (
             Code::Orphan,
             format!("no unit owns sshd {pid}: the next upgrade of openssh-server may lock everybody out"),
+        ),
+        (false, Some(unit)) if listener.probe.is_dead() => (
+            Code::ListenerDead,
+            format!(
+                "sshd {pid} of {unit} is what it should be, but closes every new connection. See: journalctl -u {unit}"
+            ),
         ),
         (false, Some(_)) => return None,
     };

@@ -66,8 +66,10 @@ pub enum Code {
     RescueActive,
     /// Nobody listens, though a unit is enabled; nothing has failed.
     Stopped,
-    /// Nobody listens, and another program holds an address that an enabled unit would serve.
+    /// Another program holds an address that an enabled unit would serve, and nobody of ours serves it.
     ForeignListener,
+    /// A listener that is what it should be closes every new connection.
+    ListenerDead,
 }
 
 impl Code {
@@ -85,6 +87,7 @@ impl Code {
             Self::RescueActive => "rescue-active",
             Self::Stopped => "stopped",
             Self::ForeignListener => "foreign-listener",
+            Self::ListenerDead => "listener-dead",
         }
     }
 }

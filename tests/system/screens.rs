@@ -78,7 +78,16 @@ fn every_finding() {
          AT RISK  new connections get through, but the next upgrade or restart may lock everybody out. To mend it: sudo sshd-mend repair",
     );
     shows(
-        "systemctl restart ssh.service; systemctl -q enable ssh.socket",
+        "systemctl restart ssh.service; cd /usr/lib/openssh && mv sshd-session away && cp /bin/false sshd-session",
+        2,
+        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), disabled\n\
+         0.0.0.0:22   sshd PID, running since 0000-00-00 (ssh.service)\n\
+         [::]:22      new connections are closed before a banner\n             \
+         sshd PID of ssh.service is what it should be, but closes every new connection. See: journalctl -u ssh.service\n\
+         BROKEN  nobody can log in",
+    );
+    shows(
+        "mv /usr/lib/openssh/away /usr/lib/openssh/sshd-session; systemctl -q enable ssh.socket",
         0,
         "ssh.service  active (running), enabled   ssh.socket  inactive (dead), enabled\n\
          0.0.0.0:22   sshd PID, running since 0000-00-00 (ssh.service)\n\
