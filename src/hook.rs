@@ -36,7 +36,8 @@ pub fn is_worth_saying(outcome: &Outcome) -> bool {
     if !outcome.done.is_empty() || outcome.verdict == Verdict::Unknown {
         return true;
     }
-    if now.findings.is_empty() {
+    // The next boot starts a fresh sshd: nobody has to do anything about it.
+    if now.findings.is_empty() || now.refusal == Some(Reason::ShuttingDown) {
         return false;
     }
     let Ok(record) = Record::open() else { return true };
