@@ -259,7 +259,7 @@ impl Work<'_> {
         if self.hands.signals.noted() {
             return Err("not probed: this process was asked to stop".to_owned());
         }
-        if let Some(target) = self.old.iter().find(|target| !target.has_exited()) {
+        if let Some(target) = self.old.iter().find(|target| !target.has_exited() && target.serves(address)) {
             return Err(format!("the old listener {} is still there", target.pid()));
         }
         let ready = Deadline::after(READY);
@@ -295,7 +295,7 @@ impl Work<'_> {
     fn rescue(&mut self, plan: &Plan) -> bool {
         let begun = Instant::now();
         // Not those of another instance that was not restarted yet and still serves.
-        let still_served = |address: &SocketAddr| self.old.iter().any(|old| !old.has_exited() && old.serves(address));
+        let still_served = |address: &SocketAddr| self.old.iter().any(|old| !old.has_exited() && old.serves(*address));
         let addresses: BTreeSet<SocketAddr> = plan.probed().into_iter().filter(|a| !still_served(a)).collect();
         let action = Action::StartRescue { addresses: addresses.clone() };
         let result = rescue::start(&addresses, self.hands.manager, Deadline::after(JOB));

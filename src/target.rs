@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::address::collide;
 use crate::deadline::Deadline;
 use crate::diagnosis::{Diagnosis, is_listener};
 use crate::observe::look_again;
@@ -57,10 +58,10 @@ impl Target<'_> {
         printable(&self.judged.exe.to_string_lossy())
     }
 
-    /// It was in LISTEN there when it was judged.
+    /// Who connects there reached it when it was judged.
     #[must_use]
-    pub fn serves(&self, address: &SocketAddr) -> bool {
-        self.judged.listening.contains(address)
+    pub fn serves(&self, address: SocketAddr) -> bool {
+        self.judged.listening.iter().any(|held| collide(*held, address))
     }
 
     /// It is gone.

@@ -186,3 +186,37 @@ fn another_instance_is_restarted_through_its_unit() {
     session.wait().expect("the client ends");
     assert_eq!(machine.sh("sshd-mend check").status, 0);
 }
+
+/// What goes wrong with one instance ends no way in to the other.
+#[test]
+fn one_instance_that_fails_takes_no_other_along() {
+    let instance = "sed 's/sshd -D/sshd -D -p 2222 -o PidFile=none/; /^Alias/d; s/^RuntimeDirectory=.*/RuntimeDirectory=sshd-2222/' /usr/lib/systemd/system/ssh.service >/etc/systemd/system/sshd-2222.service
+        systemctl daemon-reload; systemctl start sshd-2222.service";
+    for (spoil, rescued) in [
+        // systemd refuses to restart the instance: it goes on as it is.
+        (
+            "mkdir -p /etc/systemd/system/sshd-2222.service.d; printf '[Unit]\\nRefuseManualStop=yes\\n' >/etc/systemd/system/sshd-2222.service.d/x.conf",
+            false,
+        ),
+        // ssh.service cannot start: it is rescued, and the instance goes on meanwhile.
+        (
+            "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\nExecStartPre=/bin/false\\n' >/etc/systemd/system/ssh.service.d/x.conf",
+            true,
+        ),
+    ] {
+        let machine = Machine::with_package("trixie");
+        let orphan = machine.incident();
+        machine.sh(instance).ok();
+        machine.upgrade_without_hook().ok();
+        machine.sh(&format!("{spoil}; systemctl daemon-reload")).ok();
+        let repair = machine.sh("sshd-mend repair --json");
+        assert_ne!(repair.status, 0, "{repair:#?}");
+        assert_eq!(repair.json()["verdict"] == "rescued", rescued, "{repair:#?}\n{}", machine.state());
+        assert!(!machine.is_alive(orphan));
+        machine.assert_login();
+        machine.sh("ssh -p 2222 root@127.0.0.1 true").ok();
+        if !rescued {
+            assert_eq!(machine.sh("systemctl is-active ssh.service").stdout, "active\n");
+        }
+    }
+}
