@@ -340,6 +340,10 @@ fn run(manager: &Manager, job: Job, unit: &str) -> Result<String, String> {
     // Once more with a clean slate: the start limit may have been used up, or somebody's job been in the way.
     log::debug!("{first}; once more");
     let _ = manager.reset_failed(unit);
+    // What still runs was not even stopped: to start it would look like success.
+    if job == Job::Restart && manager.unit(unit).is_ok_and(|unit| unit.is_active()) {
+        return Err(first.to_string());
+    }
     let again = if job == Job::Restart { Job::Start } else { job };
     match manager.run(again, unit, Deadline::after(JOB)) {
         Ok(()) => Ok(format!("{} at the second attempt", word(job))),
