@@ -172,6 +172,17 @@ while True: s.accept()' >/dev/null 2>&1 </dev/null & echo $! >/run/other; until 
          what to do   See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair\n\
          BROKEN  new connections get through, but not all is well",
     );
+    // The same with an sshd of another path, which is left alone for a named reason.
+    machine
+        .sh("kill $(cat /run/other); systemctl stop ssh.service; mkdir -p /opt/ssh /run/sshd; cp -p /usr/sbin/sshd /opt/ssh/
+             /opt/ssh/sshd -D >/dev/null 2>&1 </dev/null & echo $! >/run/other; until ssh root@127.0.0.1 true 2>/dev/null; do kill -0 $!; done
+             cp -p /opt/ssh/sshd /opt/ssh/new && mv /opt/ssh/new /opt/ssh/sshd; systemctl start ssh.service 2>/dev/null; true")
+        .ok();
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!((repair.status, &repair.json()["refusal"]["code"]), (2, &"foreign-listener".into()), "{repair:#?}");
+    let check = machine.sh("sshd-mend -v check").stdout;
+    assert!(check.contains("its program is not the one that ssh.service starts"), "{check}");
+    machine.sh("kill -0 $(cat /run/other)").ok();
     machine.sh("kill $(cat /run/other); systemctl restart ssh.service; until ssh root@127.0.0.1 true 2>/dev/null; do :; done").ok();
     shows(
         &format!(
