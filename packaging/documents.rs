@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
-use sshd_mend::cli::{Cli, SECTIONS};
+use sshd_mend::cli::{Cli, sections};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -48,13 +48,13 @@ fn manual(out: &mut impl Write) -> io::Result<()> {
             roff.control("RE", []);
         }
     }
-    for (heading, paragraphs) in SECTIONS {
+    for (heading, paragraphs) in sections() {
         roff.control("SH", [heading.to_uppercase().as_str()]);
         for (number, paragraph) in paragraphs.iter().enumerate() {
             if number > 0 {
                 roff.control("PP", []);
             }
-            roff.text([roman(*paragraph)]);
+            roff.text([roman(paragraph.as_str())]);
         }
     }
     roff.control("SH", ["SEE ALSO"]);

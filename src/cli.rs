@@ -3,6 +3,8 @@
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::refusal::Reason;
+
 /// Finds sshd listeners that run a program no longer on disk, ends them safely, restarts ssh.service through systemd,
 /// and proves that a new connection gets through
 #[derive(Debug, Parser)]
@@ -47,8 +49,8 @@ pub const CARRY_OUT: &str = "carry-out";
 const EXIT_STATUS: &str = "Exit status: 0 OK, 1 warning, 2 critical (a new connection does not get through), 3 unknown (could not examine, or wrong usage). \
                            `hook` always exits with 0. More: --help";
 
-/// What `--help` and the manual page say beside commands and flags: headings and paragraphs.
-pub const SECTIONS: &[(&str, &[&str])] = &[
+/// See [`sections`].
+const SECTIONS: &[(&str, &[&str])] = &[
     (
         "What it does",
         &[
@@ -96,8 +98,17 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What `--help` and the manual page say beside commands and flags: headings and paragraphs.
+#[must_use]
+pub fn sections() -> Vec<(&'static str, Vec<String>)> {
+    let written =
+        SECTIONS.iter().map(|(heading, texts)| (*heading, texts.iter().map(|&text| text.to_owned()).collect()));
+    let refusals = Reason::ALL.iter().map(|reason| format!("{}: {}.", reason.as_str(), reason.sentence())).collect();
+    written.chain([("Refusals", refusals)]).collect()
+}
+
 fn after_long_help() -> String {
-    let sections = SECTIONS.iter().map(|(heading, paragraphs)| {
+    let sections = sections().into_iter().map(|(heading, paragraphs)| {
         let paragraphs: Vec<String> = paragraphs.iter().map(|paragraph| format!("  {paragraph}")).collect();
         format!("{heading}:\n{}", paragraphs.join("\n"))
     });

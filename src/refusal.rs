@@ -108,6 +108,12 @@ impl Reason {
         Refusal { code: self, message, advice: advice.to_owned() }
     }
 
+    /// Its sentence, without what was seen.
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        self.words().0
+    }
+
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::ConfigInvalid => (

@@ -407,7 +407,10 @@ fn with_instance(mut machine: Snapshot) -> Snapshot {
 #[test]
 fn another_instance_is_restarted_only_if_it_will_serve_again() {
     type Spoil = fn(&mut Snapshot, &mut Preflight);
-    let spoils: [(Reason, Spoil); 7] = [
+    let spoils: [(Reason, Spoil); 8] = [
+        (Reason::BeingDebugged, |m, _| {
+            m.processes.iter_mut().find(|p| p.pid == 80).expect("the instance").traced = true;
+        }),
         (Reason::ConfigInvalid, |_, p| instance(p).config = Check::Failed("x".into())),
         (Reason::BinaryUnusable, |_, p| instance(p).handshake = Check::Failed("x".into())),
         (Reason::BinaryUnusable, |_, p| p.instances.clear()),
@@ -434,6 +437,18 @@ fn another_instance_is_restarted_only_if_it_will_serve_again() {
 
 fn instance(preflight: &mut Preflight) -> &mut Server {
     preflight.instances.get_mut("sshd-2222.service").expect("an instance")
+}
+
+/// `--help`, from which the manual comes, and the README name every refusal.
+#[test]
+fn every_refusal_is_documented() {
+    use clap::CommandFactory;
+    let help = sshd_mend::cli::Cli::command().render_long_help().to_string();
+    let readme = include_str!("../README.md");
+    for reason in Reason::ALL {
+        assert!(help.contains(&format!("{}: ", reason.as_str())), "{} is not in --help", reason.as_str());
+        assert!(readme.contains(&format!("`{}`", reason.as_str())), "{} is not in README.md", reason.as_str());
+    }
 }
 
 #[test]

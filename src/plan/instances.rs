@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::Action;
 use super::replacement::{
-    list, refuse_by_host, refuse_by_policy, refuse_by_program, refuse_by_server, refuse_by_units,
+    list, refuse_by_host, refuse_by_listener, refuse_by_policy, refuse_by_program, refuse_by_server, refuse_by_units,
 };
 use super::{Preflight, Trigger};
 use crate::address::Coverage;
@@ -66,11 +66,10 @@ fn refuse(
         return Err(Reason::BinaryUnusable.because(&format!("it was not tried with the options of {unit}")));
     };
     refuse_by_server(server)?;
+    let process = snapshot.processes.iter().find(|process| process.pid == listener.pid);
+    refuse_by_listener(process, None)?;
     let missing = match &server.own_addresses {
-        Some(own) => {
-            let process = snapshot.processes.iter().find(|process| process.pid == listener.pid);
-            Coverage::of_sshd(own).missing(&process.map(Process::reached_at).unwrap_or_default())
-        }
+        Some(own) => Coverage::of_sshd(own).missing(&process.map(Process::reached_at).unwrap_or_default()),
         // Looked at again once /run/sshd is there.
         None if server.config == Check::NeedsRuntimeDirectory => Vec::new(),
         None => listener.addresses.iter().copied().collect(),

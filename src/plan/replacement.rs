@@ -136,7 +136,7 @@ fn coverage(snapshot: &Snapshot, preflight: &Preflight, starts_socket: bool) -> 
 }
 
 /// What speaks against ending one listener.
-fn refuse_by_listener(process: Option<&Process>, coverage: Option<&Coverage>) -> Result<(), Refusal> {
+pub(super) fn refuse_by_listener(process: Option<&Process>, coverage: Option<&Coverage>) -> Result<(), Refusal> {
     let Some(process) = process else { return Ok(()) };
     if process.traced {
         return Err(Reason::BeingDebugged.because(&format!("sshd {}", process.pid)));
