@@ -3,7 +3,7 @@
 
 use clap::{ArgAction, Parser, Subcommand};
 
-use crate::refusal::Reason;
+use crate::model::refusal::RefusalCode;
 
 /// Finds sshd listeners that run a program no longer on disk, ends them safely, restarts ssh.service through systemd,
 /// and proves that a new connection gets through
@@ -99,11 +99,10 @@ const SECTIONS: &[(&str, &[&str])] = &[
 ];
 
 /// What `--help` and the manual page say beside commands and flags: headings and paragraphs.
-#[must_use]
 pub fn sections() -> Vec<(&'static str, Vec<String>)> {
     let written =
         SECTIONS.iter().map(|(heading, texts)| (*heading, texts.iter().map(|&text| text.to_owned()).collect()));
-    let refusals = Reason::ALL.iter().map(|reason| format!("{}: {}.", reason.as_str(), reason.sentence())).collect();
+    let refusals = RefusalCode::ALL.iter().map(|code| format!("{}: {}.", code.as_str(), code.sentence())).collect();
     written.chain([("Refusals", refusals)]).collect()
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::printable::printable;
+use crate::model::printable::printable;
 
 /// Where the settings are.
 pub const PATH: &str = "/etc/default/sshd-mend";
@@ -20,7 +20,7 @@ const LIMIT: u64 = 64 * 1024;
 pub struct Settings {
     /// `HOOK=`
     pub hook: Hook,
-    /// `GRACE=`: between SIGTERM and SIGKILL.
+    /// `GRACE=`: between SIGTERM and SIGKILL, at most `DEADLINE=`.
     pub grace: Duration,
     /// `DEADLINE=`: for a whole run.
     pub deadline: Duration,

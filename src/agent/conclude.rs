@@ -1,127 +1,218 @@
-//! What came of a run: from what was seen and done to the [`Outcome`] that is reported.
+//! From what was found and done to the [`Outcome`] that is reported: a verdict for each instance, and for the machine.
 
-use std::collections::BTreeMap;
-
-use super::{Look, Run};
-use crate::carry_out::CarriedOut;
-use crate::diagnosis::{Diagnosis, Severity};
-use crate::events;
-use crate::plan::Action;
-use crate::printable::printable;
-use crate::refusal::{Reason, Refusal};
-use crate::repair_unit::Lost;
-use crate::report::{Outcome, Sessions, UnitState, Verdict};
-use crate::snapshot::Snapshot;
+use super::Run;
+use super::assess::Assessment;
+use super::repair_unit::FollowError;
+use crate::model::diagnosis::{Diagnosis, Severity};
+use crate::model::execution::{End, Execution};
+use crate::model::plan::Decision;
+use crate::model::printable::printable;
+use crate::model::refusal::{Refusal, RefusalCode};
+use crate::model::snapshot::{Instance, Snapshot};
+use crate::report::outcome::SCHEMA;
+use crate::report::{Done, InstanceOutcome, Outcome, Sessions, UnitState, Verdict, events};
 
 impl Run<'_> {
-    pub(super) fn concluded(&self, first: &Look, last: &Look, out: CarriedOut) -> Outcome {
-        let remaining = last.diagnosis.severity();
-        let refusal = out.refusal.or_else(|| first.plan.refusal.clone());
-        let tried = |wanted: bool| out.done.iter().filter(move |done| done.ok == wanted);
-        let probed = tried(true).any(|done| matches!(done.action, Action::Probe { .. }));
-        let nobody = last.diagnosis.listeners.is_empty() && !last.snapshot.socket.is_active() && !out.done.is_empty();
-        let verdict = if last.snapshot.rescue.is_active() {
-            Verdict::Rescued
-        } else if refusal.is_some() {
-            Verdict::Refused
-        } else if out.done.is_empty() && !out.changed {
-            last.verdict()
-        } else if nobody || remaining == Some(Severity::Critical) || out.changed {
-            Verdict::Failed
-        } else if tried(false).next().is_none() && probed {
-            Verdict::Repaired
-        } else {
-            Verdict::Unverified
-        };
-        let exit_status = verdict.exit_status(remaining);
-        let before = if out.done.is_empty() { last.diagnosis.sessions.len() } else { out.sessions_before };
-        let after = if out.done.is_empty() { before } else { out.sessions_after };
-        Outcome {
-            verdict,
-            exit_status,
-            refusal,
-            done: out.done,
-            sessions: Sessions { before, after },
-            unreachable_ms: out.unreachable.map(|gap| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX)),
-            ..self.outcome(first, last)
+    /// What came of a run. `sessions`: how many were open before, and how many of them still are.
+    pub(super) fn concluded(
+        &self,
+        first: &Assessment,
+        last: &Assessment,
+        execution: &Execution,
+        sessions: Option<(usize, usize)>,
+    ) -> Outcome {
+        let acted = execution.steps().next().is_some();
+        let mut outcome = self.outcome(first, last);
+        outcome.done = execution.steps().map(Done::from).collect();
+        if let (Some((before, after)), true) = (sessions, acted) {
+            outcome.sessions = Sessions { before, after };
+        }
+        let lost_session = outcome.sessions.after < outcome.sessions.before;
+        for instance in &mut outcome.instances {
+            let by_plan = first.plan.of(&instance.instance).map(|plan| &plan.decision);
+            let by_plan = by_plan.and_then(|decision| match decision {
+                Decision::Refuse(refusal) => Some(refusal.clone()),
+                _ => None,
+            });
+            let end = execution.of(&instance.instance).map(|execution| &execution.end);
+            instance.refusal = match end {
+                Some(End::Refused(refusal)) => Some(refusal.clone()),
+                Some(_) => None,
+                None => by_plan,
+            };
+            instance.verdict = verdict(instance, last, execution, lost_session);
+        }
+        let unreachable = execution.instances.iter().filter_map(|instance| instance.unreachable).max();
+        outcome.unreachable_ms = unreachable.map(|gap| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX));
+        finish(&mut outcome, last, acted);
+        outcome
+    }
+
+    /// Refusals of the assessment that decided in the end, for instances to which nothing was done.
+    pub(super) fn add_refusals(&self, outcome: &mut Outcome, decided: &Assessment, execution: &Execution) {
+        for (name, refusal) in decided.plan.refusals() {
+            let untouched = execution.of(name).is_none();
+            for instance in outcome.instances.iter_mut().filter(|instance| instance.instance == name && untouched) {
+                instance.refusal = Some(refusal.clone());
+                instance.verdict = instance.verdict.max(Verdict::Refused).min(Verdict::Refused);
+            }
+        }
+        let remaining = outcome.instances.iter().any(|instance| instance.refusal.is_some());
+        if remaining {
+            outcome.refusal = outcome.instances.iter().find_map(|instance| instance.refusal.clone());
+            let worst = outcome.instances.iter().map(|instance| instance.verdict).max();
+            outcome.verdict = worst.unwrap_or(outcome.verdict);
+            outcome.exit_status = outcome.exit_status.max(1);
         }
     }
 
     /// What was found, and how the machine is now.
-    pub(super) fn outcome(&self, first: &Look, last: &Look) -> Outcome {
-        let verdict = first.verdict();
+    pub(super) fn outcome(&self, first: &Assessment, last: &Assessment) -> Outcome {
         let sessions = first.diagnosis.sessions.len();
+        let severity = first.diagnosis.severity();
+        let rescued = first.snapshot.instances.iter().any(|instance| instance.rescue.is_active());
+        let verdict = match () {
+            () if !first.diagnosis.applicable => Verdict::NotApplicable,
+            () if rescued => Verdict::Rescued,
+            () => Verdict::of_state(severity),
+        };
+        let refusals = first.plan.refusals().map(|(_, refusal)| refusal.clone()).next();
+        let mut units = std::collections::BTreeMap::new();
+        if let Some(main) = last.snapshot.main() {
+            units.insert(crate::model::names::SERVICE.to_owned(), UnitState::from(&main.service));
+            units.insert(crate::model::names::SOCKET.to_owned(), UnitState::from(&main.socket));
+        }
         Outcome {
-            schema: 1,
+            schema: SCHEMA,
             command: self.command.to_owned(),
             dry_run: false,
             verdict,
-            exit_status: verdict.exit_status(first.diagnosis.severity()),
+            exit_status: verdict.exit_status(severity),
             findings: first.diagnosis.findings.clone(),
             listeners: last.diagnosis.listeners.clone(),
-            units: [&last.snapshot.service, &last.snapshot.socket]
-                .into_iter()
-                .map(|unit| (unit.name.clone(), UnitState::from(unit)))
-                .collect(),
-            plan: first.plan.actions.clone(),
+            units,
+            instances: last.snapshot.instances.iter().map(|instance| state(instance, last)).collect(),
+            plan: first.plan.steps(),
             done: Vec::new(),
-            refusal: first.plan.refusal.clone(),
+            refusal: refusals,
             sessions: Sessions { before: sessions, after: sessions },
             unreachable_ms: None,
             duration_ms: self.elapsed(),
-            notes: last.plan.left_alone.iter().map(|(pid, why)| left_alone(*pid, why)).collect(),
+            notes: notes(last),
             others: others(&first.snapshot, &first.diagnosis),
         }
     }
 
     /// The unit's outcome is not known: the machine's state is what can be told.
-    pub(super) fn lost(&self, look: &Look, lost: &Lost) -> Outcome {
-        events::lost(&lost.to_string());
-        let refusal: Option<Refusal> =
-            matches!(lost, Lost::CannotRecord(_)).then(|| Reason::CannotRecord.because(&lost.to_string()));
+    pub(super) fn unknown_result(&self, assessment: &Assessment, error: &FollowError) -> Outcome {
+        events::unknown_result(&error.to_string());
+        let refusal: Option<Refusal> = matches!(error, FollowError::CannotRecord(_))
+            .then(|| RefusalCode::CannotRecord.because(&error.to_string()));
         let verdict = if refusal.is_some() { Verdict::Refused } else { Verdict::Unverified };
-        let mut outcome = self.outcome(look, look);
-        outcome.notes.push(lost.to_string());
-        let exit_status = verdict.exit_status(look.diagnosis.severity());
+        let mut outcome = self.outcome(assessment, assessment);
+        outcome.notes.push(error.to_string());
+        let exit_status = verdict.exit_status(assessment.diagnosis.severity());
         Outcome { verdict, exit_status, refusal, ..outcome }
     }
 }
 
-/// An outcome for a machine that could not be examined.
-#[must_use]
-pub fn unknown(command: &str, why: &str) -> Outcome {
-    Outcome {
-        schema: 1,
-        command: command.to_owned(),
-        dry_run: false,
-        verdict: Verdict::Unknown,
-        exit_status: 3,
-        findings: Vec::new(),
-        listeners: Vec::new(),
-        units: BTreeMap::new(),
-        plan: Vec::new(),
-        done: Vec::new(),
-        refusal: None,
-        sessions: Sessions { before: 0, after: 0 },
-        unreachable_ms: None,
-        duration_ms: 0,
-        notes: vec![why.to_owned()],
-        others: Vec::new(),
+/// The verdict about one instance at the end of a repair.
+fn verdict(instance: &InstanceOutcome, last: &Assessment, execution: &Execution, lost_session: bool) -> Verdict {
+    let remaining = last.diagnosis.of(&instance.instance).map(|finding| finding.severity).max();
+    let done = execution.of(&instance.instance);
+    if instance.rescue.is_some() {
+        return Verdict::Rescued;
+    }
+    if instance.refusal.is_some() {
+        return Verdict::Refused;
+    }
+    let Some(done) = done else {
+        // First aid is for every instance.
+        let aided = !execution.first_aid.is_empty() && !instance.addresses.is_empty();
+        let failed = execution.first_aid.iter().any(|step| step.result.is_err());
+        return match Verdict::of_state(remaining) {
+            Verdict::Healthy if aided && failed => Verdict::Unverified,
+            Verdict::Healthy if aided => Verdict::Repaired,
+            Verdict::Broken if aided => Verdict::Failed,
+            state => state,
+        };
+    };
+    let all_achieved = done.steps.iter().all(|step| step.result.is_ok());
+    match &done.end {
+        End::Lost(_) | End::Changed => Verdict::Failed,
+        _ if remaining == Some(Severity::Critical) => Verdict::Failed,
+        End::Served if all_achieved && !lost_session => Verdict::Repaired,
+        _ => Verdict::Unverified,
     }
 }
 
-fn left_alone(pid: i32, why: &Refusal) -> String {
-    format!("sshd {pid} is left alone: {} ({})", why.message, why.code.as_str())
+/// The machine's verdict is that of the instance that is worst off.
+fn finish(outcome: &mut Outcome, last: &Assessment, acted: bool) {
+    let remaining = last.diagnosis.severity();
+    let worst = outcome.instances.iter().map(|instance| instance.verdict).max();
+    if last.diagnosis.applicable && acted || outcome.instances.iter().any(|instance| instance.refusal.is_some()) {
+        outcome.verdict = worst.unwrap_or(outcome.verdict);
+        // A finding about the machine as a whole.
+        if remaining == Some(Severity::Critical) && outcome.verdict < Verdict::Refused {
+            outcome.verdict = Verdict::Failed;
+        }
+    }
+    outcome.refusal = outcome.instances.iter().find_map(|instance| instance.refusal.clone());
+    outcome.exit_status = outcome.verdict.exit_status(remaining);
 }
 
-/// Processes that are called sshd and that nothing is done to, and why.
+/// An instance that nothing is done to.
+fn state(instance: &Instance, assessment: &Assessment) -> InstanceOutcome {
+    let name = instance.name();
+    let findings = assessment.diagnosis.of(name).map(|finding| finding.severity).max();
+    let rescued = instance.rescue.is_active();
+    let listeners = assessment.diagnosis.listeners_of(name).flat_map(|listener| listener.addresses.iter().copied());
+    let by_systemd = [&instance.socket, &instance.rescue].into_iter().filter(|socket| socket.is_active());
+    let held: Vec<_> = assessment.snapshot.systemd_holds.iter().map(|socket| socket.address).collect();
+    let by_systemd = by_systemd.flat_map(|socket| socket.tcp_addresses().filter(|address| held.contains(address)));
+    let installed = instance.program.file.is_some() || instance.service.exists();
+    InstanceOutcome {
+        instance: name.to_owned(),
+        verdict: match () {
+            () if rescued => Verdict::Rescued,
+            () if !installed => Verdict::NotApplicable,
+            () => Verdict::of_state(findings),
+        },
+        addresses: listeners.chain(by_systemd).collect(),
+        refusal: assessment.plan.of(name).and_then(|plan| match &plan.decision {
+            Decision::Refuse(refusal) => Some(refusal.clone()),
+            _ => None,
+        }),
+        rescue: rescued.then(|| instance.rescue.name.clone()),
+    }
+}
+
+/// What a person should know besides findings and refusals.
+fn notes(assessment: &Assessment) -> Vec<String> {
+    let skipped = assessment.plan.instances.iter().flat_map(|plan| &plan.skipped);
+    let skipped =
+        skipped.map(|(pid, why)| format!("sshd {pid} is left alone: {} ({})", why.message, why.code.as_str()));
+    let unreadable = assessment.snapshot.unreadable.iter();
+    let unreadable =
+        unreadable.map(|(pid, why)| format!("process {pid} could not be examined and is left alone: {why}"));
+    let elsewhere = assessment.snapshot.instances.iter().filter(|instance| instance.is_elsewhere());
+    let elsewhere = elsewhere.map(|instance| {
+        format!("{} is declared in a network namespace of its own: it is not examined, and left alone", instance.name())
+    });
+    let rescued = assessment.snapshot.instances.iter().filter(|instance| instance.rescue.is_active());
+    let rescued = rescued
+        .map(|instance| format!("{} ends at the next reboot: repair {} before", instance.rescue.name, instance.name()));
+    skipped.chain(unreadable).chain(elsewhere).chain(rescued).collect()
+}
+
+/// Processes that are called sshd and are left alone, and why.
 fn others(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let named = |pid: i32| {
         let process = snapshot.processes.iter().find(|process| process.pid == pid);
         process.map(|process| printable(&process.exe.to_string_lossy())).unwrap_or_default()
     };
-    let left_out = diagnosis.left_out.iter();
-    let left_out = left_out.map(|(pid, why)| format!("{pid} ({}) is left alone: {}", named(*pid), why.reason()));
+    let excluded = diagnosis.excluded.iter();
+    let excluded = excluded.map(|(pid, why)| format!("{pid} ({}) is left alone: {}", named(*pid), why.reason()));
     let sessions = diagnosis.sessions.iter().map(|pid| format!("{pid} ({}) serves a connection", named(*pid)));
-    left_out.chain(sessions).collect()
+    excluded.chain(sessions).collect()
 }

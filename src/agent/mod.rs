@@ -1,88 +1,60 @@
-//! One run, from top to bottom: observe → diagnose → plan → carry out → report.
+//! One run, from top to bottom: assess, execute, conclude.
+
+mod assess;
+mod conclude;
+pub mod notice;
+pub mod repair_unit;
 
 use std::time::Instant;
 
-use crate::carry_out::{CarriedOut, Hands, carry_out, first_aid};
-use crate::deadline::Deadline;
-use crate::diagnosis::{Diagnosis, Severity, diagnose};
-use crate::events;
-use crate::observe::{self, Probing, Unexaminable, observe};
-use crate::plan::{Plan, Trigger, needs_preflight, plan};
-use crate::preflight::preflight;
-use crate::record::{self, Intent, Record};
-use crate::refusal::Reason;
-use crate::repair_unit::{self, Lost};
-use crate::report::{Outcome, Verdict};
+use crate::act::record::{self, Record};
+use crate::act::{self, Host};
+use crate::host::deadline::Deadline;
+use crate::host::pid_ref::PidRef;
+use crate::host::signals::Signals;
+use crate::host::systemd::Manager;
+use crate::host::watchdog::Watchdog;
+use crate::model::execution::{End, Execution, InstanceExecution};
+use crate::model::intent::Intent;
+use crate::model::plan::{Decision, Plan, Trigger};
+use crate::model::refusal::RefusalCode;
+use crate::observe::Unexaminable;
+use crate::report::Outcome;
 use crate::settings::Settings;
-use crate::signals::Signals;
-use crate::snapshot::Snapshot;
-use crate::systemd::Manager;
+use assess::Assessment;
+use repair_unit::FollowError;
 
-mod conclude;
+pub use assess::Probing;
 
-pub use conclude::unknown;
-
-/// A listener may change while it is looked at (somebody restarts ssh.service). It is looked at again so many times.
-const LOOKS: usize = 3;
-
-/// What one look at the machine led to.
-#[derive(Debug)]
-struct Look {
-    snapshot: Snapshot,
-    diagnosis: Diagnosis,
-    plan: Plan,
-}
-
-impl Look {
-    /// Of a machine that nothing is done to.
-    fn verdict(&self) -> Verdict {
-        match self.diagnosis.severity() {
-            _ if !self.diagnosis.applicable => Verdict::NotApplicable,
-            _ if self.snapshot.rescue.is_active() => Verdict::Rescued,
-            Some(Severity::Critical) => Verdict::Broken,
-            Some(Severity::Warning) => Verdict::AtRisk,
-            Some(Severity::Info) | None => Verdict::Healthy,
-        }
-    }
-
-    fn report(&self) {
-        events::found(&self.snapshot, &self.diagnosis, &self.plan);
-    }
-}
+/// A listener may change while it is examined (somebody restarts ssh.service). The machine is assessed so often at most.
+const ASSESSMENTS_MAX: usize = 4;
 
 /// One run of the program.
 pub struct Run<'a> {
-    command: &'static str,
-    trigger: Trigger,
-    probing: Probing,
-    settings: Settings,
-    signals: &'a Signals,
-    manager: Manager,
-    deadline: Deadline,
-    begun: Instant,
+    /// check, repair or hook.
+    pub command: &'static str,
+    /// Who asks.
+    pub trigger: Trigger,
+    pub settings: Settings,
+    pub signals: &'a Signals,
+    pub watchdog: &'a Watchdog,
+    pub manager: Manager,
+    pub begun: Instant,
 }
 
+/// The sessions that were open when a repair began, pinned.
+struct PinnedSessions(Vec<PidRef>);
+
 impl<'a> Run<'a> {
-    /// A run for `command`, asked for by `trigger`.
-    #[must_use]
+    /// A run that begins now.
     pub fn new(
         command: &'static str,
         trigger: Trigger,
-        probing: Probing,
         settings: Settings,
         signals: &'a Signals,
+        watchdog: &'a Watchdog,
     ) -> Self {
-        let deadline = Deadline::after(settings.deadline);
-        Self {
-            command,
-            trigger,
-            probing,
-            settings,
-            signals,
-            manager: Manager::new(deadline),
-            deadline,
-            begun: Instant::now(),
-        }
+        Self { command, trigger, settings, signals, watchdog, manager: Manager::new(), begun: Instant::now() }
     }
 
     /// Examines, and says what a repair would do.
@@ -90,46 +62,47 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The machine could not be examined.
     pub fn examine(&self, dry_run: bool) -> Result<Outcome, Unexaminable> {
-        let look = self.look(record::left_behind())?;
-        let mut outcome = Outcome { dry_run, ..self.outcome(&look, &look) };
-        if record::is_at_work() {
-            outcome.notes.push("a repair is at work right now: look again in a moment".to_owned());
+        let assessment = self.assess(record::interrupted())?;
+        let mut outcome = Outcome { dry_run, ..self.outcome(&assessment, &assessment) };
+        if record::is_repair_running() {
+            outcome.notes.push("a repair is running right now: check again in a moment".to_owned());
         }
         Ok(outcome)
     }
 
-    /// Examines, and has `sshd-mend-repair.service` mend what is broken. If it is at work already, for whoever asked,
+    /// Examines, and has `sshd-mend-repair.service` repair what is broken. If it is running already, for whoever asked,
     /// waits for its outcome.
     ///
     /// # Errors
     /// The machine could not be examined.
     pub fn repair(&self) -> Result<Outcome, Unexaminable> {
-        let mut last = repair_unit::last_outcome();
-        if self.is_at_work() {
+        let mut last_outcome = repair_unit::time_of_last_outcome();
+        if repair_unit::is_busy(&self.manager) {
             return self.follow();
         }
-        let mut look = self.look(record::left_behind())?;
-        // What was seen while a repair was at work means nothing.
-        for _ in 0..LOOKS {
-            if self.is_at_work() {
+        let mut assessment = self.assess(record::interrupted())?;
+        // What was seen while a repair was running means nothing.
+        for _ in 1..ASSESSMENTS_MAX {
+            if repair_unit::is_busy(&self.manager) {
                 return self.follow();
             }
-            let now = repair_unit::last_outcome();
-            if now == last {
+            let now = repair_unit::time_of_last_outcome();
+            if now == last_outcome {
                 break;
             }
-            last = now;
-            look = self.look(record::left_behind())?;
+            last_outcome = now;
+            assessment = self.assess(record::interrupted())?;
         }
-        if look.plan.is_empty() {
-            look.report();
-            return Ok(self.concluded(&look, &look, CarriedOut::default()));
+        if assessment.plan.is_empty() {
+            assessment.report();
+            self.settle(&assessment);
+            return Ok(self.concluded(&assessment, &assessment, &Execution::default(), None));
         }
-        // Creating a directory ends nothing: no supervisor is needed for a plan of first aid.
-        if look.plan.replaces() && repair_unit::is_installed(&self.manager) {
+        // Creating a directory terminates nothing: first aid needs no supervisor.
+        if assessment.plan.replaces() && repair_unit::is_installed(&self.manager) {
             return self.follow();
         }
-        let unsupervised = look.plan.replaces();
+        let unsupervised = assessment.plan.replaces();
         let mut outcome = self.repair_here()?;
         if unsupervised {
             outcome.notes.push(format!("{} is not installed, so this process did the work itself", repair_unit::NAME));
@@ -137,21 +110,17 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    fn is_at_work(&self) -> bool {
-        repair_unit::is_busy(&self.manager)
-    }
-
     fn follow(&self) -> Result<Outcome, Unexaminable> {
-        let patience = Deadline::after(self.settings.deadline * 2);
-        match repair_unit::follow(self.trigger, &self.manager, self.signals, patience) {
+        let limit = Deadline::after(self.settings.deadline * 2);
+        match repair_unit::follow(self.trigger, &self.manager, self.signals, limit) {
             Ok(outcome) => Ok(Outcome { command: self.command.to_owned(), duration_ms: self.elapsed(), ..outcome }),
             // Whatever keeps the unit from running its program here: a person is there to see that it is done.
-            Err(Lost::NoOutcome) if self.trigger == Trigger::Repair && record::left_behind().is_none() => {
+            Err(FollowError::NoOutcome) if self.trigger == Trigger::Repair && record::interrupted().is_none() => {
                 let mut outcome = self.repair_here()?;
-                outcome.notes.push(format!("{}. This process did the work itself", Lost::NoOutcome));
+                outcome.notes.push(format!("{}. This process did the work itself", FollowError::NoOutcome));
                 Ok(outcome)
             }
-            Err(lost) => Ok(self.lost(&self.look(record::left_behind())?, &lost)),
+            Err(error) => Ok(self.unknown_result(&self.assess(record::interrupted())?, &error)),
         }
     }
 
@@ -159,79 +128,108 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The machine could not be examined.
-    pub fn refuse(&self, reason: Reason) -> Result<Outcome, Unexaminable> {
-        let mut look = self.look(record::left_behind())?;
-        if !look.plan.is_empty() || look.plan.refusal.is_some() {
-            look.plan = Plan { refusal: Some(reason.because("")), ..Plan::default() };
-            look.report();
+    pub fn refuse(&self, code: RefusalCode) -> Result<Outcome, Unexaminable> {
+        let mut assessment = self.assess(record::interrupted())?;
+        let would_act = !assessment.plan.is_empty() || assessment.plan.refusals().next().is_some();
+        if would_act {
+            for instance in &mut assessment.plan.instances {
+                if instance.decision != Decision::Nothing {
+                    instance.decision = Decision::Refuse(code.because(""));
+                }
+            }
+            assessment.plan.first_aid = None;
+            assessment.report();
         }
-        Ok(self.concluded(&look, &look, CarriedOut::default()))
+        Ok(self.concluded(&assessment, &assessment, &Execution::default(), None))
     }
 
-    fn look(&self, intent: Option<Intent>) -> Result<Look, Unexaminable> {
-        let snapshot = observe(&self.manager, self.probing, intent, self.deadline)?;
-        let diagnosis = diagnose(&snapshot);
-        let preflight = needs_preflight(&snapshot, &diagnosis, self.trigger)
-            .then(|| preflight(&snapshot, &diagnosis, self.trigger == Trigger::Hook, self.deadline));
-        let plan = plan(&snapshot, &diagnosis, preflight.as_ref(), self.trigger);
-        Ok(Look { snapshot, diagnosis, plan })
+    fn assess(&self, intent: Option<Intent>) -> Result<Assessment, Unexaminable> {
+        let probing = match self.command {
+            "hook" => Probing::Suspects,
+            _ => Probing::All,
+        };
+        Assessment::make(&self.manager, intent, self.trigger, probing, Deadline::after(self.settings.deadline))
     }
 
-    /// Examines, and mends what is broken in this process: the mildest cure first, and a look after each.
+    /// Examines, and repairs what is broken in this process: the least invasive step first, and an examination after
+    /// each.
     ///
     /// # Errors
     /// The machine could not be examined.
     pub fn repair_here(&self) -> Result<Outcome, Unexaminable> {
         let record = Record::open();
-        let lock = record.as_ref().ok().map(|record| record.lock(self.deadline));
-        // The lock is held, so an intent on record is that of a repair that was cut off.
-        let look = || self.look(record.as_ref().ok().and_then(Record::intent));
-        let first = look()?;
+        let lock = record.as_ref().ok().map(|record| record.lock(Deadline::after(self.settings.deadline)));
+        // The lock is held, so an intent on record is that of an interrupted repair.
+        let assess = || self.assess(record.as_ref().ok().and_then(Record::intent));
+        let first = assess()?;
         first.report();
-        let hands = Hands { manager: &self.manager, grace: self.settings.grace, signals: self.signals };
-        let mut total = CarriedOut::default();
-        let mut latest: Option<Look> = None;
-        for _ in 0..LOOKS {
-            let mut current = latest.as_ref().unwrap_or(&first);
-            if current.plan.replaces() && current.plan.begins_with_first_aid() {
-                total.done.push(first_aid());
-                // Only now can be seen what the program on disk can do.
-                current = latest.insert(look()?);
-                if current.plan.begins_with_first_aid() {
+        let sessions = PinnedSessions::pin(&first.diagnosis.sessions);
+        let mut execution = Execution::default();
+        let mut later: Option<Assessment> = None;
+        for _ in 1..ASSESSMENTS_MAX {
+            let current = later.as_ref().unwrap_or(&first);
+            let host = self.host(current, record.as_ref().ok());
+            if current.plan.is_empty() {
+                break;
+            }
+            let first_aid_first = current.plan.first_aid.is_some() && current.plan.replaces();
+            if first_aid_first {
+                // Only once /run/sshd is there can be seen what the program on disk can do.
+                execution.first_aid.push(act::execute::first_aid(&host));
+            } else if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
+                execution.add(refused(&current.plan, &error.to_string()));
+                break;
+            } else {
+                execution.add(self.execute(current, &host, record.as_ref().ok()));
+                if !execution.has_changed() || self.signals.noted() {
                     break;
                 }
             }
-            if current.plan.refusal.is_some() {
-                total.refusal.clone_from(&current.plan.refusal);
-            }
-            if current.plan.is_empty() {
-                total.changed = false;
+            later = Some(assess()?);
+            if first_aid_first && later.as_ref().is_some_and(|later| later.plan.first_aid.is_some()) {
                 break;
-            }
-            if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
-                total.refusal = Some(Reason::CannotRecord.because(&error.to_string()));
-                break;
-            }
-            let out = carry_out(&current.plan, &current.snapshot, &current.diagnosis, record.as_ref().ok(), &hands);
-            let changed = out.changed;
-            total.add(out);
-            if !changed || self.signals.noted() {
-                break;
-            }
-            latest = Some(look()?);
-        }
-        let last = if total.done.is_empty() { None } else { look().ok() };
-        let last = last.as_ref().unwrap_or(&first);
-        if let (Some(refusal), Ok(record)) = (&total.refusal, &record) {
-            // Somebody serves after all, or nobody is meant to: nothing is left to be finished.
-            let unwanted = matches!(refusal.code, Reason::NotToBeRun | Reason::UnitMasked);
-            if unwanted || !last.diagnosis.listeners.is_empty() {
-                let cleared = record.clear_intent();
-                log::debug!("the intent was taken off the record: {cleared:?}");
             }
         }
+        let acted = execution.steps().next().is_some();
+        let last = if acted { assess().ok() } else { None };
+        let decided = later.as_ref().unwrap_or(&first);
+        let last = last.as_ref().unwrap_or(decided);
+        self.settle(last);
         drop(lock);
-        Ok(self.concluded(&first, last, total))
+        let refusing = if decided.plan.refusals().next().is_some() { decided } else { &first };
+        let mut outcome = self.concluded(&first, last, &execution, Some(sessions.survivors()));
+        self.add_refusals(&mut outcome, refusing, &execution);
+        Ok(outcome)
+    }
+
+    fn execute(&self, assessment: &Assessment, host: &Host<'_>, record: Option<&Record>) -> Execution {
+        // The fallback of an instance would start what this repair stops on purpose.
+        let marked = record.map(Record::begin_execution);
+        log::debug!("fallbacks wait: {marked:?}");
+        let execution = act::execute(&assessment.plan, host);
+        let unmarked = record.map(Record::end_execution);
+        log::debug!("fallbacks may start: {unmarked:?}");
+        execution
+    }
+
+    /// Takes off the record what is done: by the unit itself, by a person, by a repair that was cut off after its end.
+    fn settle(&self, assessment: &Assessment) {
+        if assessment.plan.settled.is_empty() {
+            return;
+        }
+        let record = Record::open_existing().ok();
+        act::execute::settle(&assessment.plan.settled, &self.host(assessment, record.as_ref()));
+    }
+
+    fn host<'b>(&'b self, assessment: &'b Assessment, record: Option<&'b Record>) -> Host<'b> {
+        Host {
+            manager: &self.manager,
+            snapshot: &assessment.snapshot,
+            record,
+            grace: self.settings.grace.min(self.settings.deadline),
+            signals: self.signals,
+            watchdog: self.watchdog,
+        }
     }
 
     fn elapsed(&self) -> u64 {
@@ -239,21 +237,25 @@ impl<'a> Run<'a> {
     }
 }
 
-impl CarriedOut {
-    fn add(&mut self, later: Self) {
-        self.done.extend(later.done);
-        self.sessions_before = self.sessions_before.max(later.sessions_before);
-        self.sessions_after = later.sessions_after;
-        self.unreachable = later.unreachable.or(self.unreachable);
-        self.refusal = later.refusal.or(self.refusal.take());
-        self.changed = later.changed;
-    }
+/// Nothing can be recorded, so no instance is touched.
+fn refused(plan: &Plan, why: &str) -> Execution {
+    let instances = plan.replacements().map(|(instance, _)| InstanceExecution {
+        instance: instance.to_owned(),
+        steps: Vec::new(),
+        end: End::Refused(RefusalCode::CannotRecord.because(why)),
+        unreachable: None,
+    });
+    Execution { first_aid: Vec::new(), instances: instances.collect() }
 }
 
-/// The host can be examined, see [`observe::examinable`].
-///
-/// # Errors
-/// Says what is in the way.
-pub fn examinable() -> Result<(), Unexaminable> {
-    observe::examinable()
+impl PinnedSessions {
+    fn pin(pids: &[i32]) -> Self {
+        Self(pids.iter().filter_map(|pid| PidRef::open(*pid).ok().flatten()).collect())
+    }
+
+    /// How many were open, and how many of them still are.
+    fn survivors(&self) -> (usize, usize) {
+        let open = self.0.iter().filter(|session| session.has_exited().is_ok_and(|exited| !exited));
+        (self.0.len(), open.count())
+    }
 }

@@ -1,39 +1,38 @@
-//! Facts, no judgement: looks at the machine and returns a [`Snapshot`].
+//! Facts, no judgement: examines the machine and returns a [`Snapshot`].
 //!
-//! Nothing in here changes the machine, and nothing decides what a fact means. Where a fact cannot be had, the process
-//! that it belongs to is left out rather than guessed at.
+//! Nothing in here changes the machine, and nothing decides what a fact means. It starts programs that only test
+//! (`sshd -t`, `sshd -T`, `sshd -i` on a socketpair, dpkg-query, policy-rc.d). Where the facts about a process cannot be
+//! had, the process is named as unreadable and left alone.
 
-mod listening;
-mod process;
+pub mod control_group;
+mod instances;
+pub mod options;
+pub mod package;
+pub mod policy;
+pub mod processes;
+pub mod server;
+pub mod trials;
 
-use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
-use std::net::{Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::time::Duration;
 
-use crate::address;
-use crate::deadline::Deadline;
-use crate::pid_ref::PidRef;
-use crate::preflight;
-use crate::probe::{Probe, probe, probe_families};
-use crate::record::Intent;
-use crate::rescue;
-use crate::snapshot::{FileId, Host, Process, Program, Snapshot};
-use crate::systemd::Manager;
+use crate::host::deadline::Deadline;
+use crate::host::pid_ref::PidRef;
+use crate::host::probe::probe;
+use crate::host::sock_diag;
+use crate::host::systemd::Manager;
+use crate::model::intent::Intent;
+use crate::model::names::{NOT_TO_BE_RUN, RUNTIME_DIRECTORY};
+use crate::model::process::{ListenSocket, Process};
+use crate::model::snapshot::{Host, Snapshot};
+use processes::{Observed, Proc};
 
-pub use listening::read as listening_sockets;
-pub use process::{Proc, unit_of_cgroup};
+pub use instances::wanted_addresses;
 
-/// The units of Debian's and Ubuntu's openssh-server.
-pub const SERVICE: &str = "ssh.service";
-/// See [`SERVICE`].
-pub const SOCKET: &str = "ssh.socket";
-/// An instance of what [`SOCKET`] starts for each connection with `Accept=yes`: as good as any, and never started.
-const PER_CONNECTION: &str = "ssh@sshd-mend.service";
-/// sshd's privilege separation directory, compiled into Debian's sshd (`--with-privsep-path`).
-pub const RUNTIME_DIRECTORY: &str = "/run/sshd";
-const NOT_TO_BE_RUN: &str = "/etc/ssh/sshd_not_to_be_run";
-const DEFAULT_PROGRAM: &str = "/usr/sbin/sshd";
+/// Before each further look at the connections of processes that hold a socket in LISTEN, all of them together.
+const PAUSES_BEFORE_CONNECTION_IS_KEPT: [Duration; 3] =
+    [Duration::from_millis(5), Duration::from_millis(20), Duration::from_millis(50)];
 
 /// Why a machine cannot be examined at all.
 #[derive(Debug)]
@@ -45,9 +44,11 @@ pub enum Unexaminable {
     /// The caller's root directory or one of its namespaces is not PID 1's.
     NotTheHost(&'static str),
     /// systemd did not answer, neither on the bus nor through systemctl.
-    Systemd(crate::systemd::Error),
+    Systemd(crate::host::systemd::Error),
     /// `/proc` could not be read.
     Proc(procfs::ProcError),
+    /// The kernel did not list its listening sockets.
+    Sockets(std::io::Error),
 }
 
 impl std::fmt::Display for Unexaminable {
@@ -63,25 +64,19 @@ impl std::fmt::Display for Unexaminable {
             ),
             Self::Systemd(error) => write!(f, "{error}. Nothing was examined or changed"),
             Self::Proc(error) => write!(f, "/proc could not be read: {error}. Nothing was examined or changed"),
+            Self::Sockets(error) => {
+                write!(f, "the kernel did not list its listening sockets: {error}. Nothing was examined or changed")
+            }
         }
     }
 }
 
 impl std::error::Error for Unexaminable {}
 
-/// Which listeners get a new connection as a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probing {
-    /// All: a person asks whether a new connection gets through.
-    All,
-    /// Those that look wrong: the hook runs dozens of times a day, and each probe is a line in sshd's log.
-    Suspects,
-}
-
 /// Makes sure that the host can be examined from here.
 ///
 /// # Errors
-/// Says what is in the way.
+/// Says what prevents it.
 pub fn examinable() -> Result<(), Unexaminable> {
     if !Path::new("/run/systemd/system").is_dir() {
         return Err(Unexaminable::NoSystemd);
@@ -89,189 +84,122 @@ pub fn examinable() -> Result<(), Unexaminable> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Unexaminable::NotRoot);
     }
-    Proc::host()
-        .map_err(Unexaminable::Proc)?
-        .foreign_surroundings()
-        .map_or(Ok(()), |what| Err(Unexaminable::NotTheHost(what)))
+    let proc = Proc::host().map_err(Unexaminable::Proc)?;
+    proc.foreign_surroundings().map_or(Ok(()), |what| Err(Unexaminable::NotTheHost(what)))
 }
 
-/// Looks at the whole machine once. `intent` is that of a repair that was cut off, see [`crate::record`].
+/// Examines the whole machine once. `intent` is that of an interrupted repair.
 ///
 /// # Errors
 /// Nothing can be said about the machine, and why.
-pub fn observe(
-    manager: &Manager,
-    probing: Probing,
-    intent: Option<Intent>,
-    deadline: Deadline,
-) -> Result<Snapshot, Unexaminable> {
-    let service = manager.unit(SERVICE).map_err(Unexaminable::Systemd)?;
-    let socket = manager.unit(SOCKET).map_err(Unexaminable::Systemd)?;
-    let per_connection = match socket.accept {
-        true => Some(manager.unit(PER_CONNECTION).map_err(Unexaminable::Systemd)?),
-        false => None,
-    };
-    let rescue = manager.unit(rescue::SOCKET).map_err(Unexaminable::Systemd)?;
-    let shutting_down = manager.is_stopping().map_err(Unexaminable::Systemd)?;
-    let program = program(service.server().map(|exec| exec.path.as_path()));
-
+pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Unexaminable> {
     let proc = Proc::host().map_err(Unexaminable::Proc)?;
-    let sockets = proc.listening().map_err(Unexaminable::Proc)?;
-    let systemd_holds = proc.sockets_of_init().map_err(Unexaminable::Proc)?;
-    let mut processes = Vec::new();
-    for pid in proc.sshd_pids(&program.path).map_err(Unexaminable::Proc)? {
-        match look_at(&proc, pid, &program.path, &sockets) {
-            Ok(Some(process)) => processes.push(process),
-            Ok(None) => {}
-            // Gone in between, or of a kind that root may not look into: nothing could be done about it.
-            Err(error) if is_out_of_reach(&error) => log::debug!("process {pid} is left out: {error}"),
-            // No descriptors left, say: a machine without this process would be another one than it is.
-            Err(error) => return Err(Unexaminable::Proc(error)),
-        }
-    }
-
-    let mut other_units = Vec::new();
-    let names: BTreeSet<&str> =
-        processes.iter().filter(|p| !p.listening_inodes.is_empty()).filter_map(|p| p.process.unit.as_deref()).collect();
-    for name in names.into_iter().filter(|name| *name != SERVICE && *name != SOCKET) {
-        other_units.push(manager.unit(name).map_err(Unexaminable::Systemd)?);
-    }
-
-    let held = |inode: u64| processes.iter().any(|p| p.listening_inodes.contains(&inode));
-    let foreign =
-        sockets.iter().filter(|s| !systemd_holds.contains(&s.inode) && !held(s.inode)).map(|s| s.address).collect();
+    let sockets = sock_diag::listening().map_err(Unexaminable::Sockets)?;
+    let of_init = proc.sockets_of_init().map_err(Unexaminable::Proc)?;
+    let (processes, unreadable) = observe_processes(&proc, &sockets).map_err(Unexaminable::Proc)?;
+    let instances = instances::observe(manager, &processes, intent.as_ref()).map_err(Unexaminable::Systemd)?;
+    let held = |inode: u64| processes.iter().flat_map(|p| &p.sockets).any(|socket| socket.inode == inode);
+    let (systemd_holds, others): (Vec<ListenSocket>, Vec<ListenSocket>) =
+        sockets.into_iter().partition(|socket| of_init.contains(&socket.inode));
+    let foreign = others.iter().filter(|socket| !held(socket.inode)).map(|socket| socket.address).collect();
     let host = Host {
         runtime_directory: Path::new(RUNTIME_DIRECTORY).is_dir(),
         not_to_be_run: Path::new(NOT_TO_BE_RUN).exists(),
-        shutting_down,
+        shutting_down: manager.is_stopping().map_err(Unexaminable::Systemd)?,
     };
-    let mut snapshot = Snapshot {
-        host,
-        program,
-        service,
-        socket,
-        per_connection,
-        rescue,
-        intent,
-        other_units,
-        processes: processes.into_iter().map(|observed| observed.process).collect(),
-        foreign,
-        wanted: BTreeSet::new(),
-    };
-    let taken = |address: &SocketAddr| {
-        let listening = snapshot.processes.iter().flat_map(|process| &process.listening);
-        listening.into_iter().any(|other| other.port() == address.port())
-    };
-    let nobody = !snapshot.service.is_active() && !snapshot.socket.is_active();
-    if nobody || snapshot.foreign.iter().any(taken) {
-        snapshot.wanted = wanted(&snapshot, deadline);
-    }
-    probe_listeners(&mut snapshot, probing, deadline);
-    Ok(snapshot)
+    Ok(Snapshot { host, instances, processes, unreadable, systemd_holds, foreign, intent })
 }
 
-/// Where the enabled units would serve.
-fn wanted(snapshot: &Snapshot, deadline: Deadline) -> BTreeSet<SocketAddr> {
-    if snapshot.socket.is_enabled() && !snapshot.service.is_active() {
-        return snapshot.socket.listen.iter().filter_map(|text| address::parse(text)).collect();
+/// Probes the listeners with these pids, and stores the results in the snapshot.
+pub fn probe_listeners(snapshot: &mut Snapshot, pids: &[i32], deadline: Deadline) {
+    for process in snapshot.processes.iter_mut().filter(|process| pids.contains(&process.pid)) {
+        // One address tells: all of a listener's sockets lead to the same process. IPv4 has source addresses of our own.
+        let mut addresses: Vec<_> = process.addresses().into_iter().collect();
+        addresses.sort_by_key(|address| (!address.is_ipv4(), !address.ip().is_unspecified()));
+        process.probe = addresses.first().map(|address| probe(*address, deadline));
     }
-    if !snapshot.service.is_enabled() && !snapshot.service.is_active() {
-        return BTreeSet::new();
-    }
-    let own = preflight::own_addresses(&snapshot.program.path, &snapshot.service, deadline);
-    // Without /run/sshd the sshd of Debian 12 does not tell: then what it serves by default.
-    let own = own.unwrap_or_else(|| ["0.0.0.0:22", "[::]:22"].iter().filter_map(|text| address::parse(text)).collect());
-    own.into_iter().collect()
 }
 
-/// Facts about one process, read while it is pinned.
+/// Facts about one process, read while it is pinned. `None`: it has no program any more.
 ///
 /// # Errors
 /// A fact could not be read although the process is alive.
-pub fn look_again(pinned: &PidRef, program: &Path) -> Result<Option<Process>, procfs::ProcError> {
+pub fn process_again(pinned: &PidRef) -> Result<Option<Process>, procfs::ProcError> {
     let proc = Proc::host()?;
-    let sockets = proc.listening()?;
-    Ok(proc.facts(pinned.process(), program, &sockets)?.map(|observed| observed.process))
+    let sockets = sock_diag::listening()?;
+    let Some(observed) = proc.facts(pinned.process(), &sockets)? else { return Ok(None) };
+    let mut found = vec![(observed, pinned)];
+    keep_lasting_connections(&mut found)?;
+    Ok(found.pop().map(|(observed, _)| observed.process))
 }
 
-fn look_at(
-    proc: &Proc,
-    pid: i32,
-    program: &Path,
-    sockets: &[listening::Socket],
-) -> Result<Option<process::Observed>, procfs::ProcError> {
-    let Some(pinned) = PidRef::open(pid)? else { return Ok(None) };
-    let observed = proc.facts(pinned.process(), program, sockets)?;
-    Ok(if pinned.has_exited()? { None } else { observed })
+type Unreadable = Vec<(i32, String)>;
+
+fn observe_processes(proc: &Proc, sockets: &[ListenSocket]) -> Result<(Vec<Process>, Unreadable), procfs::ProcError> {
+    let mut found = Vec::new();
+    let mut unreadable = Vec::new();
+    for pid in proc.sshd_pids()? {
+        let Some(pinned) = PidRef::open(pid)? else { continue };
+        match proc.facts(pinned.process(), sockets) {
+            Ok(Some(observed)) => found.push((observed, pinned)),
+            Ok(None) => {}
+            // Without descriptors or memory of our own, every process would look like one that cannot be read.
+            Err(error) if is_shortage(&error) => return Err(error),
+            Err(_) if pinned.has_exited()? => {}
+            Err(error) => unreadable.push((pid, error.to_string())),
+        }
+    }
+    keep_lasting_connections(&mut found)?;
+    let mut processes = Vec::new();
+    for (observed, pinned) in found {
+        if !pinned.has_exited()? {
+            processes.push(observed.process);
+        }
+    }
+    Ok((processes, unreadable))
 }
 
-fn is_out_of_reach(error: &procfs::ProcError) -> bool {
+/// Tells sessions from listeners that have just accepted a connection.
+///
+/// A listener holds each new connection for a moment, between accept(2) and the fork: under load there is one at almost
+/// every look, but never the same for long. A session keeps its own.
+fn keep_lasting_connections<P: std::borrow::Borrow<PidRef>>(
+    found: &mut [(Observed, P)],
+) -> Result<(), procfs::ProcError> {
+    for pause in PAUSES_BEFORE_CONNECTION_IS_KEPT {
+        let in_doubt = |observed: &Observed| !observed.process.sockets.is_empty() && !observed.connections.is_empty();
+        if !found.iter().any(|(observed, _)| in_doubt(observed)) {
+            break;
+        }
+        std::thread::sleep(pause);
+        for (observed, pinned) in found.iter_mut().filter(|(observed, _)| in_doubt(observed)) {
+            match processes::still_connected((*pinned).borrow().process(), observed) {
+                Ok(connections) => observed.connections = connections,
+                Err(error) if is_shortage(&error) => return Err(error),
+                // It has exited; whoever uses the facts finds out.
+                Err(_) => {}
+            }
+            observed.process.connected = !observed.connections.is_empty();
+        }
+    }
+    Ok(())
+}
+
+/// This process or the system has run out of descriptors or memory.
+fn is_shortage(error: &procfs::ProcError) -> bool {
+    let shortages = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE, rustix::io::Errno::NOMEM];
     match error {
-        procfs::ProcError::NotFound(_) | procfs::ProcError::PermissionDenied(_) => true,
-        procfs::ProcError::Io(error, _) => error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()),
+        procfs::ProcError::Io(error, _) => {
+            shortages.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+        }
         _ => false,
     }
 }
 
-fn program(exec_start: Option<&Path>) -> Program {
-    let named = exec_start.unwrap_or(Path::new(DEFAULT_PROGRAM));
-    let path = named.canonicalize().unwrap_or_else(|_| canonical_parent(named));
-    let file = rustix::fs::stat(&path).ok().map(|stat| FileId { device: stat.st_dev, inode: stat.st_ino });
-    Program { path, file }
-}
-
-/// The kernel names a process's program with the links of its directory resolved (`/sbin` is `/usr/sbin`), also when
-/// the file is gone.
-fn canonical_parent(path: &Path) -> PathBuf {
-    match (path.parent().and_then(|parent| parent.canonicalize().ok()), path.file_name()) {
-        (Some(parent), Some(name)) => parent.join(name),
-        _ => path.to_owned(),
-    }
-}
-
-/// Probes listeners of this host. The judgement which process is one is the diagnosis's.
-fn probe_listeners(snapshot: &mut Snapshot, probing: Probing, deadline: Deadline) {
-    let suspicious = |process: &Process, snapshot: &Snapshot| {
-        process.stale() || !snapshot.host.runtime_directory || !crate::diagnosis::is_owned(process, snapshot)
-    };
-    let listeners: Vec<usize> =
-        (0..snapshot.processes.len()).filter(|i| crate::diagnosis::is_listener(&snapshot.processes[*i])).collect();
-    for index in listeners {
-        let process = &snapshot.processes[index];
-        let result = if probing == Probing::Suspects && !suspicious(process, snapshot) {
-            Probe::skipped("nothing about it looks wrong")
-        } else {
-            // One address tells: all of a listener's sockets lead to the same process.
-            match process.listening.iter().next() {
-                Some(address) => {
-                    // The wildcard, if it has one: it tells for both families.
-                    let wildcard = process.listening.iter().find(|address| address.ip() == Ipv6Addr::UNSPECIFIED);
-                    let address = *wildcard.unwrap_or(address);
-                    let (probe, ipv6_only) = if wildcard.is_some() && ipv4_is_others(process, address.port(), snapshot)
-                    {
-                        (probe(SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())), deadline), true)
-                    } else {
-                        probe_families(address, deadline)
-                    };
-                    snapshot.processes[index].ipv6_only = ipv6_only;
-                    probe
-                }
-                None => Probe::skipped("it holds no address"),
-            }
-        };
-        snapshot.processes[index].probe = Some(result);
-    }
-}
-
-/// Somebody else holds the port for IPv4, so a process that holds `[::]` has it for IPv6 only.
-fn ipv4_is_others(process: &Process, port: u16, snapshot: &Snapshot) -> bool {
-    let ipv4 = |address: &SocketAddr| address.is_ipv4() && address.port() == port;
-    let of_others =
-        snapshot.processes.iter().filter(|other| other.pid != process.pid).flat_map(|other| &other.listening);
-    !process.listening.iter().any(ipv4) && snapshot.foreign.iter().chain(of_others).any(ipv4)
-}
-
-/// Opens without following what it names: for facts about the file itself.
-const fn path_only() -> (OFlags, Mode) {
-    (OFlags::PATH.union(OFlags::CLOEXEC), Mode::empty())
+/// Every address at which somebody listens now.
+///
+/// # Errors
+/// The kernel did not answer.
+pub fn listening_addresses() -> std::io::Result<BTreeSet<std::net::SocketAddr>> {
+    Ok(sock_diag::listening()?.iter().flat_map(ListenSocket::reached_at).collect())
 }

@@ -1,23 +1,22 @@
-//! An outcome for a worried person at three in the morning: does a new connection get through, who holds the port since
-//! when, what was or will be done about it.
+//! An outcome as a screen: whether a new connection gets through, who holds the port since when, what was or will be done
+//! about it.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use super::{Outcome, UnitState, Verdict};
-use crate::carry_out::Done;
-use crate::diagnosis::{Code, Listener};
-use crate::plan::Action;
-use crate::printable::printable;
-use crate::probe::ProbeResult;
-use crate::rescue::SOCKET;
+use super::outcome::{Done, InstanceOutcome, Outcome, Sessions, UnitState, Verdict};
+use crate::model::address::list;
+use crate::model::diagnosis::{FindingCode, Listener};
+use crate::model::plan::Step;
+use crate::model::printable::printable;
+use crate::model::probe::ProbeResult;
 
 /// How to print.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Style {
     /// With colours.
     pub colour: bool,
-    /// With everything that was looked at.
+    /// With every process that is called sshd.
     pub verbose: bool,
     /// The verdict only.
     pub quiet: bool,
@@ -27,13 +26,12 @@ pub struct Style {
 const COLUMN: usize = 12;
 
 /// The text for a person, with a line break at its end.
-#[must_use]
 pub fn render(outcome: &Outcome, style: Style) -> String {
     let mut text = String::new();
     if !style.quiet && outcome.verdict != Verdict::NotApplicable && outcome.verdict != Verdict::Unknown {
         // As it came about: what was wrong, what was done about it, how the machine is now.
-        let mended = !outcome.done.is_empty();
-        if mended {
+        let repaired = !outcome.done.is_empty();
+        if repaired {
             lines(&mut text, "found", outcome.findings.iter().map(|finding| finding.message.clone()));
             lines(&mut text, "done", outcome.done.iter().map(did));
         }
@@ -41,7 +39,7 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         for listener in &outcome.listeners {
             holder(&mut text, outcome, listener);
         }
-        if !mended {
+        if !repaired {
             let apart = outcome.findings.iter().filter(|f| !is_shown_with_a_listener(f.code, outcome));
             lines(&mut text, "", apart.map(|finding| finding.message.clone()));
         }
@@ -50,6 +48,10 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         }
         if outcome.dry_run {
             lines(&mut text, "would", outcome.plan.iter().map(would));
+        }
+        let unequal = outcome.instances.iter().any(|instance| instance.verdict != outcome.verdict);
+        if outcome.instances.len() > 1 && unequal {
+            lines(&mut text, "instances", outcome.instances.iter().map(instance));
         }
     }
     if !style.quiet {
@@ -108,7 +110,7 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
     let mut detail = listener.probe.detail.clone();
     match listener.probe.result {
         ProbeResult::Ok => detail = format!("a new connection gets through ({detail})"),
-        ProbeResult::Dead if outcome.findings.iter().any(|f| f.code == Code::RuntimeDirectoryMissing) => {
+        ProbeResult::Dead if outcome.findings.iter().any(|f| f.code == FindingCode::RuntimeDirectoryMissing) => {
             detail = "new connections are closed after the client's KEXINIT: /run/sshd is missing".to_owned();
         }
         ProbeResult::Dead => {}
@@ -122,39 +124,48 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
 }
 
 /// The listener's own lines say it already.
-fn is_shown_with_a_listener(code: Code, outcome: &Outcome) -> bool {
+fn is_shown_with_a_listener(code: FindingCode, outcome: &Outcome) -> bool {
     match code {
-        Code::StaleOrphan | Code::StaleService | Code::Orphan => true,
-        Code::RuntimeDirectoryMissing => outcome.listeners.iter().any(|listener| listener.probe.is_dead()),
+        FindingCode::StaleOrphan | FindingCode::StaleService | FindingCode::Orphan => true,
+        FindingCode::RuntimeDirectoryMissing => outcome.listeners.iter().any(|listener| listener.probe.is_dead()),
         _ => false,
     }
 }
 
-fn would(action: &Action) -> String {
-    match action {
-        Action::CreateRuntimeDirectory { path } => format!("create {path}: logins may work again from here on"),
-        Action::Terminate { pid, .. } => format!("end sshd {pid} (sessions go on)"),
-        Action::ResetFailed { unit } => format!("clear the failed state of {unit}"),
-        Action::StopUnit { unit } => format!("stop {unit}"),
-        Action::StartUnit { unit } => format!("start {unit}"),
-        Action::RestartUnit { unit } => format!("restart {unit}"),
-        Action::StartRescue { .. } => format!("start {SOCKET}"),
-        Action::StopRescue { unit } => format!("stop {unit}"),
-        Action::Probe { address } => format!("see whether a new connection to {address} gets through"),
+fn instance(outcome: &InstanceOutcome) -> String {
+    let verdict = word(outcome.verdict).0.to_lowercase();
+    let addresses = match outcome.addresses.is_empty() {
+        true => "serves nowhere".to_owned(),
+        false => list(&outcome.addresses),
+    };
+    let rescue = outcome.rescue.as_ref().map(|unit| format!(", served by {unit}")).unwrap_or_default();
+    let refusal = outcome.refusal.as_ref().map(|refusal| format!(": {}", refusal.message)).unwrap_or_default();
+    format!("{}  {verdict}, {addresses}{rescue}{refusal}", outcome.instance)
+}
+
+fn would(step: &Step) -> String {
+    match step {
+        Step::CreateRuntimeDirectory { path } => format!("create {path}, after which logins may work again"),
+        Step::Terminate { pid, .. } => format!("terminate sshd {pid} (open sessions survive)"),
+        Step::ResetFailed { unit } => format!("clear the failed state of {unit}"),
+        Step::StopUnit { unit } | Step::StopRescue { unit } => format!("stop {unit}"),
+        Step::StartUnit { unit } | Step::StartRescue { unit, .. } => format!("start {unit}"),
+        Step::RestartUnit { unit } => format!("restart {unit}"),
+        Step::Probe { address } => format!("probe {address} with a new connection"),
     }
 }
 
 fn did(done: &Done) -> String {
-    let what = match &done.action {
-        Action::CreateRuntimeDirectory { path } => path.clone(),
-        Action::Terminate { pid, .. } => format!("sshd {pid}"),
-        Action::ResetFailed { unit }
-        | Action::StopUnit { unit }
-        | Action::StartUnit { unit }
-        | Action::RestartUnit { unit }
-        | Action::StopRescue { unit } => unit.clone(),
-        Action::StartRescue { .. } => SOCKET.to_owned(),
-        Action::Probe { address } => address.to_string(),
+    let what = match &done.step {
+        Step::CreateRuntimeDirectory { path } => path.clone(),
+        Step::Terminate { pid, .. } => format!("sshd {pid}"),
+        Step::ResetFailed { unit }
+        | Step::StopUnit { unit }
+        | Step::StartUnit { unit }
+        | Step::RestartUnit { unit }
+        | Step::StartRescue { unit, .. }
+        | Step::StopRescue { unit } => unit.clone(),
+        Step::Probe { address } => address.to_string(),
     };
     format!("{what}: {} ({} ms)", done.result, done.duration_ms)
 }
@@ -176,7 +187,7 @@ const fn word(verdict: Verdict) -> (&'static str, u8) {
 
 /// No text may say that somebody can log in: a probe stops at KEXINIT.
 fn conclusion(outcome: &Outcome) -> String {
-    let mend = "To mend it: sudo sshd-mend repair";
+    let advice = "To repair it: sudo sshd-mend repair";
     let probes: Vec<ProbeResult> = outcome.listeners.iter().map(|listener| listener.probe.result).collect();
     let reachable = match probes.as_slice() {
         [] => "nobody listens for SSH right now",
@@ -185,8 +196,8 @@ fn conclusion(outcome: &Outcome) -> String {
         _ => "whether new connections get through is not known",
     };
     let sessions = match outcome.sessions {
-        super::Sessions { before: 0, .. } => String::new(),
-        super::Sessions { before, after } => format!("; {after} of {before} open sessions went on"),
+        Sessions { before: 0, .. } => String::new(),
+        Sessions { before, after } => format!("; {after} of {before} open sessions survived"),
     };
     match outcome.verdict {
         Verdict::Healthy => match outcome.listeners.is_empty() {
@@ -198,13 +209,13 @@ fn conclusion(outcome: &Outcome) -> String {
             false => format!("{reachable}, and nothing is wrong"),
         },
         Verdict::AtRisk if outcome.listeners.is_empty() => reachable.to_owned(),
-        Verdict::AtRisk => format!("{reachable}, but the next upgrade or restart may lock everybody out. {mend}"),
+        Verdict::AtRisk => format!("{reachable}, but the next upgrade or restart may lock everybody out. {advice}"),
         Verdict::Broken if probes.contains(&ProbeResult::Ok) && outcome.plan.is_empty() => {
             format!("{reachable}, but not all is well")
         }
-        Verdict::Broken if probes.contains(&ProbeResult::Ok) => format!("{reachable}, but not all is well. {mend}"),
+        Verdict::Broken if probes.contains(&ProbeResult::Ok) => format!("{reachable}, but not all is well. {advice}"),
         Verdict::Broken if outcome.plan.is_empty() => "nobody can log in".to_owned(),
-        Verdict::Broken => format!("nobody can log in. {mend}"),
+        Verdict::Broken => format!("nobody can log in. {advice}"),
         Verdict::Repaired => {
             let gap = outcome.unreachable_ms.map(|ms| format!("; SSH did not answer for {ms} ms")).unwrap_or_default();
             format!("new connections get through again{sessions}{gap}")
@@ -212,11 +223,16 @@ fn conclusion(outcome: &Outcome) -> String {
         Verdict::Unverified => {
             format!("what was done could not be verified in full; {reachable}{sessions}. See: journalctl -t sshd-mend")
         }
-        Verdict::Rescued => format!(
-            "ssh.service could not be started; {SOCKET} serves SSH in its place{sessions}. \
-             See: systemctl status ssh.service. When its cause is removed: sudo sshd-mend repair"
-        ),
-        Verdict::Refused => format!("nothing was ended, and {reachable}"),
+        Verdict::Rescued => {
+            let rescued: Vec<&InstanceOutcome> = outcome.instances.iter().filter(|i| i.rescue.is_some()).collect();
+            let units = rescued.iter().map(|instance| instance.instance.as_str()).collect::<Vec<_>>().join(" and ");
+            let sockets = rescued.iter().filter_map(|i| i.rescue.as_deref()).collect::<Vec<_>>().join(" and ");
+            format!(
+                "{units} could not be started; {sockets} serves SSH in its place, until the next reboot{sessions}. \
+                 See: systemctl status {units}. When the cause is removed: sudo sshd-mend repair"
+            )
+        }
+        Verdict::Refused => format!("nothing was terminated, and {reachable}"),
         Verdict::Failed => format!(
             "{reachable}{sessions}. Keep the sessions that you have open. See: journalctl -t sshd-mend; systemctl status ssh.service ssh.socket"
         ),

@@ -1,0 +1,233 @@
+//! The one pass over a plan: first aid, then each instance by itself, phase by phase: record, terminate, start, prove,
+//! and the rescue if the units do not start.
+//!
+//! What goes wrong at one instance stops, restarts or delays no unit of another. Once a listener was signalled, its units
+//! are started whatever happens, and what is not served again stays on record.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::machine::{Machine, Target};
+use super::record::boot_id;
+use crate::model::address::{collide, reaches};
+use crate::model::execution::{End, Execution, Failure, InstanceExecution, StepOutcome, Success};
+use crate::model::intent::{InstanceIntent, Intent};
+use crate::model::plan::{Plan, Replacement, RescuePlan, Step};
+use crate::model::refusal::RefusalCode;
+use crate::report::events;
+
+/// Carries out a plan.
+pub fn execute(plan: &Plan, machine: &impl Machine) -> Execution {
+    let mut execution = Execution::default();
+    if let Some(addresses) = &plan.first_aid {
+        let replaced: BTreeSet<&SocketAddr> =
+            plan.replacements().flat_map(|(_, replacement)| &replacement.prove).collect();
+        execution.first_aid.push(first_aid(machine));
+        for address in addresses.iter().filter(|address| !replaced.contains(address)) {
+            let begun = Instant::now();
+            let probe = machine.probe(*address);
+            let result = if probe.is_ok() {
+                Ok(Success::Answers(probe.detail))
+            } else if probe.is_dead() {
+                Err(Failure::Dead(probe.detail))
+            } else {
+                Err(Failure::Unverified(probe.detail))
+            };
+            let outcome = StepOutcome::new(Step::Probe { address: *address }, begun, result);
+            events::step(&outcome, None);
+            execution.first_aid.push(outcome);
+        }
+    }
+    for (instance, replacement) in plan.replacements() {
+        let mut work = Work::new(machine, instance, replacement);
+        let end = work.replace();
+        log::debug!("{instance}: {end:?}");
+        execution.instances.push(InstanceExecution {
+            instance: instance.to_owned(),
+            steps: work.steps,
+            end,
+            unreachable: work.unreachable,
+        });
+    }
+    execution
+}
+
+/// Creates sshd's privilege separation directory, which by itself restores logins if it is missing.
+pub fn first_aid(machine: &impl Machine) -> StepOutcome {
+    let begun = Instant::now();
+    let created = machine.create_runtime_directory();
+    let result = created.map(|()| Success::Created).map_err(|error| Failure::System(error.to_string()));
+    let outcome = StepOutcome::new(Step::first_aid(), begun, result);
+    events::step(&outcome, None);
+    outcome
+}
+
+/// Takes instances off the record that serve again.
+pub fn settle(instances: &[String], machine: &impl Machine) {
+    let Some(mut intent) = machine.intent() else { return };
+    intent.instances.retain(|intent| !instances.contains(&intent.instance));
+    let written = machine.write_intent(intent);
+    log::debug!("off the record: {instances:?}: {written:?}");
+    for instance in instances {
+        machine.remove_rescue(instance);
+    }
+}
+
+/// The replacement of one instance's listeners on its way.
+pub(super) struct Work<'a, M: Machine> {
+    pub(super) machine: &'a M,
+    pub(super) instance: &'a str,
+    pub(super) replacement: &'a Replacement,
+    /// The old listeners, pinned: those to terminate, then those that systemd ends.
+    pub(super) old: Vec<M::Target>,
+    pub(super) steps: Vec<StepOutcome>,
+    /// When the first listener was signalled, or its unit's restart requested.
+    pub(super) unreachable_since: Option<Instant>,
+    pub(super) unreachable: Option<Duration>,
+}
+
+impl<'a, M: Machine> Work<'a, M> {
+    fn new(machine: &'a M, instance: &'a str, replacement: &'a Replacement) -> Self {
+        Self {
+            machine,
+            instance,
+            replacement,
+            old: Vec::new(),
+            steps: Vec::new(),
+            unreachable_since: None,
+            unreachable: None,
+        }
+    }
+
+    fn replace(&mut self) -> End {
+        if !self.pin() {
+            return End::Changed;
+        }
+        let before = self.machine.intent();
+        if let Err(error) = self.announce() {
+            return End::Refused(RefusalCode::CannotRecord.because(&error.to_string()));
+        }
+        // The last look before the signal: somebody may have restarted the unit meanwhile.
+        if self.machine.is_asked_to_stop() || !self.old.iter().all(Target::is_unchanged) {
+            self.withdraw(before);
+            return End::Changed;
+        }
+        if !self.terminate() {
+            // A start would fail as long as the listener is there, and take /run/sshd with it.
+            self.restore_runtime_directory();
+            return End::Lost(self.unserved());
+        }
+        let started = self.start();
+        let end = match self.prove(started) {
+            End::Lost(lost) if !self.machine.is_active(&self.replacement.start.serves) => self.rescue(lost),
+            end => end,
+        };
+        if matches!(end, End::Served | End::Unverified(_)) {
+            self.forget();
+        }
+        end
+    }
+
+    /// Pins the old listeners. False: one of them is no longer what it was.
+    fn pin(&mut self) -> bool {
+        for process in self.replacement.end.iter().chain(&self.replacement.restarted) {
+            match self.machine.pin(process).filter(Target::is_unchanged) {
+                Some(target) => self.old.push(target),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// Puts on record what is about to be done, and prepares everything that is needed if it fails.
+    fn announce(&self) -> std::io::Result<()> {
+        let replacement = self.replacement;
+        let mut intent = self.machine.intent().unwrap_or_default();
+        let on_record = intent.of(self.instance);
+        // An interrupted repair has announced the same, and /run may be full by now.
+        if on_record.is_some_and(|old| old.addresses.is_superset(&replacement.prove)) && self.old.is_empty() {
+            return Ok(());
+        }
+        let rescue = match &replacement.rescue {
+            RescuePlan::Prepare(rescue) => {
+                self.machine.write_rescue(rescue)?;
+                true
+            }
+            RescuePlan::Prepared(_) => true,
+            RescuePlan::None(why) => {
+                log::debug!("{} has no rescue: {why}", self.instance);
+                let units = replacement.start.units();
+                self.machine.write_fallback(self.instance, &units, &replacement.start.serves)?;
+                false
+            }
+        };
+        let announced = InstanceIntent {
+            instance: self.instance.to_owned(),
+            addresses: replacement.prove.clone(),
+            units: replacement.start.units(),
+            rescue,
+        };
+        intent.instances.retain(|old| old.instance != self.instance);
+        intent.instances.push(announced);
+        intent.boot_id = boot_id()?;
+        self.machine.write_intent(intent)
+    }
+
+    /// Nothing was terminated, so only what an earlier repair left has to be finished.
+    fn withdraw(&self, before: Option<Intent>) {
+        if before.as_ref().is_some_and(|before| before.of(self.instance).is_some()) {
+            let restored = self.machine.write_intent(before.unwrap_or_default());
+            log::debug!("the record of {} is as before: {restored:?}", self.instance);
+        } else {
+            self.forget();
+        }
+    }
+
+    /// The instance serves again.
+    fn forget(&self) {
+        settle(&[self.instance.to_owned()], self.machine);
+    }
+
+    /// After a failed start: whoever still listens needs the directory that the start removed.
+    pub(super) fn restore_runtime_directory(&mut self) {
+        if !self.machine.has_runtime_directory() {
+            let outcome = first_aid(self.machine);
+            self.steps.push(outcome);
+        }
+    }
+
+    /// The addresses to be served that nobody listens on, other than an old listener.
+    pub(super) fn unserved(&self) -> BTreeSet<SocketAddr> {
+        self.replacement.prove.iter().copied().filter(|address| !self.is_held(*address)).collect()
+    }
+
+    /// The instance's unit, or systemd, listens on the address.
+    pub(super) fn is_held(&self, address: SocketAddr) -> bool {
+        let held = self.machine.served_by(&self.replacement.start.serves);
+        held.iter().any(|have| reaches(*have, address)) && self.old_listener_at(address).is_none()
+    }
+
+    /// An old listener that still holds an address.
+    pub(super) fn old_listener_at(&self, address: SocketAddr) -> Option<i32> {
+        let serves = |target: &&M::Target| {
+            let reached = target.judged().reached_at();
+            reached.iter().any(|held| collide(*held, address))
+        };
+        let living = self.old.iter().filter(|target| !target.has_exited());
+        living.into_iter().find(serves).map(|target| target.judged().pid)
+    }
+
+    /// Notes what came of a step. True: it achieved what it is for.
+    pub(super) fn note(&mut self, step: Step, begun: Instant, result: Result<Success, Failure>) -> bool {
+        let outcome = StepOutcome::new(step, begun, result);
+        let exe = match &outcome.step {
+            Step::Terminate { pid, .. } => self.old.iter().map(Target::judged).find(|judged| judged.pid == *pid),
+            _ => None,
+        };
+        events::step(&outcome, exe);
+        let achieved = outcome.result.is_ok();
+        self.steps.push(outcome);
+        achieved
+    }
+}

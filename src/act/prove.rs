@@ -1,0 +1,73 @@
+//! The proof that an instance serves again: a new connection to each address that was served before, from a process that
+//! is not the old listener.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::execute::Work;
+use super::machine::Machine;
+use crate::model::execution::{End, Failure, Success};
+use crate::model::plan::Step;
+use crate::model::probe::ProbeResult;
+
+impl<M: Machine> Work<'_, M> {
+    /// Probes each address. `started`: systemd says that the instance's unit is active.
+    pub(super) fn prove(&mut self, started: bool) -> End {
+        if !started {
+            // A probe could start a failing service through its socket again and again.
+            return End::Lost(self.replacement.prove.clone());
+        }
+        let begun = Instant::now();
+        let mut lost = BTreeSet::new();
+        let mut unverified = BTreeSet::new();
+        for address in &self.replacement.prove {
+            let address = *address;
+            if !self.machine.is_asked_to_stop() {
+                // A unit without readiness notification is active before its program has bound its addresses.
+                while !self.is_held(address)
+                    && self.machine.is_active(&self.replacement.start.serves)
+                    && self.machine.wait_for_listener(begun)
+                {}
+            }
+            let probed = Instant::now();
+            let result = self.probe(address);
+            let held = self.is_held(address);
+            match &result {
+                Ok(_) => {
+                    let since = self.unreachable_since;
+                    self.unreachable = self.unreachable.or(since.map(|since| since.elapsed()));
+                    // Another process than the instance's answered.
+                    if !held {
+                        unverified.insert(address);
+                    }
+                }
+                Err(Failure::Dead(_) | Failure::OldListener(_)) => drop(lost.insert(address)),
+                Err(_) if held => drop(unverified.insert(address)),
+                Err(_) => drop(lost.insert(address)),
+            }
+            self.note(Step::Probe { address }, probed, result);
+        }
+        match (lost.is_empty(), unverified.is_empty()) {
+            (true, true) => End::Served,
+            (true, false) => End::Unverified(unverified),
+            (false, _) => End::Lost(lost),
+        }
+    }
+
+    /// A connection gets through, and not to one of the old listeners.
+    pub(super) fn probe(&self, address: SocketAddr) -> Result<Success, Failure> {
+        if self.machine.is_asked_to_stop() {
+            return Err(Failure::AskedToStop);
+        }
+        if let Some(pid) = self.old_listener_at(address) {
+            return Err(Failure::OldListener(pid));
+        }
+        let probe = self.machine.probe(address);
+        match probe.result {
+            ProbeResult::Ok => Ok(Success::Answers(probe.detail)),
+            ProbeResult::Dead => Err(Failure::Dead(probe.detail)),
+            ProbeResult::Inconclusive | ProbeResult::Skipped => Err(Failure::Unverified(probe.detail)),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What is on record under `/run/sshd-mend`: intents, the last outcome, who asked for a repair, what a package run was
+//! told, and the lock.
+//!
+//! /run is root's, so nobody else can put anything there first; the directory is checked all the same before it is used.
+//! It is gone after a reboot, and so is every listener that it names.
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use crate::host::deadline::Deadline;
+use crate::model::intent::Intent;
+use crate::model::names::{self, RECORD};
+use crate::model::plan::Trigger;
+
+const INTENT: &str = "intent";
+/// The packaged fallback unit reads it: which units it has to start.
+const FALLBACK: &str = "fallback";
+/// While it exists, the fallback of an instance does not start: a repair stops and starts units on purpose.
+const EXECUTING: &str = "executing";
+const LOCK: &str = "lock";
+const OUTCOME: &str = "outcome";
+const REQUEST: &str = "request";
+/// A request that a repair works on.
+const ACCEPTED: &str = "request.accepted";
+const NOTICE: &str = "notice";
+/// None of the files comes near it.
+const SIZE_LIMIT: u64 = 1024 * 1024;
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The directory, open.
+#[derive(Debug)]
+pub struct Record(OwnedFd);
+
+/// Held while a repair is running. Ends with the process at the latest.
+#[derive(Debug)]
+pub struct Lock {
+    _file: OwnedFd,
+}
+
+impl Record {
+    /// Opens the directory, and creates it if need be.
+    ///
+    /// # Errors
+    /// It cannot be created, or it is not a directory of root's alone.
+    pub fn open() -> io::Result<Self> {
+        match rustix::fs::mkdir(RECORD, Mode::RWXU) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Self::open_existing()
+    }
+
+    /// Opens the directory if it is there.
+    ///
+    /// # Errors
+    /// It is not there, or it is not a directory of root's alone.
+    pub fn open_existing() -> io::Result<Self> {
+        let directory = rustix::fs::open(
+            RECORD,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let facts = rustix::fs::fstat(&directory)?;
+        if facts.st_uid != 0 || facts.st_mode & 0o022 != 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("{RECORD} does not belong to root alone"),
+            ));
+        }
+        Ok(Self(directory))
+    }
+
+    /// Waits until no other repair is running.
+    ///
+    /// # Errors
+    /// Somebody else still does at the deadline (`WouldBlock`), or the file could not be made.
+    pub fn lock(&self, deadline: Deadline) -> io::Result<Lock> {
+        let file = rustix::fs::openat(
+            &self.0,
+            LOCK,
+            OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::RUSR | Mode::WUSR,
+        )?;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(rustix::io::Errno::WOULDBLOCK) if !deadline.has_passed() => std::thread::sleep(LOCK_POLL_INTERVAL),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Puts intents on record, and the units that the fallback would have to start.
+    ///
+    /// # Errors
+    /// They could not be written. What was on record before still is.
+    pub fn write_intent(&self, intent: &Intent) -> io::Result<()> {
+        let units: Vec<String> = intent.instances.iter().map(|intent| names::fallback(&intent.instance)).collect();
+        self.write(FALLBACK, format!("UNITS={}\n", units.join(" ")).as_bytes())?;
+        self.write_json(INTENT, intent)
+    }
+
+    /// The intents that are on record for this boot.
+    pub fn intent(&self) -> Option<Intent> {
+        let of_this_boot = |intent: &Intent| boot_id().is_ok_and(|boot_id| boot_id == intent.boot_id);
+        self.read(INTENT).filter(of_this_boot).filter(|intent| !intent.instances.is_empty())
+    }
+
+    /// Takes the intents off the record: what they announced is done.
+    ///
+    /// # Errors
+    /// A file is there and could not be removed.
+    pub fn clear_intent(&self) -> io::Result<()> {
+        self.remove(INTENT)?;
+        self.remove(FALLBACK)
+    }
+
+    /// Keeps the fallback of every instance from starting until [`Self::end_execution`].
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn begin_execution(&self) -> io::Result<()> {
+        self.write(EXECUTING, b"")
+    }
+
+    /// See [`Self::begin_execution`].
+    ///
+    /// # Errors
+    /// It could not be removed.
+    pub fn end_execution(&self) -> io::Result<()> {
+        self.remove(EXECUTING)
+    }
+
+    /// Leaves an outcome for those who wait for it.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn write_outcome(&self, outcome: &impl Serialize) -> io::Result<()> {
+        self.write_json(OUTCOME, outcome)
+    }
+
+    /// The outcome that was left last, if it can be read.
+    pub fn outcome<T: DeserializeOwned>(&self) -> Option<T> {
+        self.read(OUTCOME)
+    }
+
+    /// Says who asks for a repair. A person's request stands until it is accepted; a hook's does not replace it.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn write_request(&self, trigger: Trigger) -> io::Result<()> {
+        if self.read(REQUEST) == Some(Trigger::Repair) {
+            return Ok(());
+        }
+        self.write_json(REQUEST, &trigger)
+    }
+
+    /// Accepts the request that stands now, together with one that an interrupted repair had accepted. Requests that come
+    /// later stand for themselves.
+    pub fn accept_request(&self) -> Trigger {
+        let accepted: Option<Trigger> = self.read(ACCEPTED);
+        let standing: Option<Trigger> = self.read(REQUEST);
+        // Nobody on record means a person who started the unit by hand.
+        let trigger = accepted.max(standing).unwrap_or(Trigger::Repair);
+        if standing.is_some() {
+            let moved = self.write_json(ACCEPTED, &trigger).and_then(|()| self.remove(REQUEST));
+            log::debug!("the request was accepted: {moved:?}");
+        }
+        trigger
+    }
+
+    /// A request stands that no repair has accepted.
+    pub fn has_request(&self) -> bool {
+        self.read::<Trigger>(REQUEST).is_some()
+    }
+
+    /// The accepted request is dealt with.
+    ///
+    /// # Errors
+    /// The file is there and could not be removed.
+    pub fn clear_accepted(&self) -> io::Result<()> {
+        self.remove(ACCEPTED)
+    }
+
+    /// What a package run was told last, if it can be read.
+    pub fn notice<T: DeserializeOwned>(&self) -> Option<T> {
+        self.read(NOTICE)
+    }
+
+    /// Remembers what a package run was told.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn write_notice(&self, notice: &impl Serialize) -> io::Result<()> {
+        self.write_json(NOTICE, notice)
+    }
+
+    fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        self.write(name, &serde_json::to_vec(value)?)
+    }
+
+    fn write(&self, name: &str, text: &[u8]) -> io::Result<()> {
+        let new = format!("{name}.{}", std::process::id());
+        let written = (|| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&self.0, &new, flags, Mode::RUSR | Mode::WUSR)?;
+            File::from(file).write_all(text)?;
+            rustix::fs::renameat(&self.0, &new, &self.0, name)?;
+            Ok(())
+        })();
+        if written.is_err() {
+            let _ = self.remove(&new);
+        }
+        written
+    }
+
+    fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let file = rustix::fs::openat(
+            self.0.as_fd(),
+            name,
+            OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()?;
+        let mut bytes = Vec::new();
+        File::from(file).take(SIZE_LIMIT).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.0, name, rustix::fs::AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A repair is running right now.
+pub fn is_repair_running() -> bool {
+    Record::open_existing().is_ok_and(|record| {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let lock = rustix::fs::openat(&record.0, LOCK, flags, Mode::empty());
+        lock.is_ok_and(|lock| rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err())
+    })
+}
+
+/// The intents of repairs that were interrupted. Creates nothing.
+pub fn interrupted() -> Option<Intent> {
+    let record = Record::open_existing().ok()?;
+    let intent = record.intent()?;
+    // In this order: a repair that ends in between has taken its intent off the record.
+    if is_repair_running() { None } else { record.intent().filter(|again| *again == intent) }
+}
+
+/// Names this boot.
+///
+/// # Errors
+/// /proc is not what it should be.
+pub fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}

@@ -1,0 +1,206 @@
+//! What is wrong with a machine, each thing in one sentence for a person.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::role::role;
+use crate::model::address::{collide, list, reaches};
+use crate::model::diagnosis::{Finding, FindingCode, Listener, Role, Severity};
+use crate::model::names::RUNTIME_DIRECTORY;
+use crate::model::process::{ListenSocket, Process};
+use crate::model::snapshot::{Instance, Snapshot};
+
+/// Everything that is wrong, in no order.
+pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = listeners.iter().filter_map(about_listener).collect();
+    if !snapshot.host.runtime_directory && !listeners.is_empty() {
+        // It explains why every connection is closed.
+        findings.retain(|finding| finding.code != FindingCode::ListenerDead);
+        findings.push(Finding {
+            code: FindingCode::RuntimeDirectoryMissing,
+            severity: Severity::Critical,
+            instance: None,
+            pid: None,
+            message: format!(
+                "{RUNTIME_DIRECTORY} is missing: sshd resets every new connection after the client's KEXINIT"
+            ),
+        });
+    }
+    for instance in &snapshot.instances {
+        findings.extend(about_instance(snapshot, instance, listeners));
+    }
+    findings
+}
+
+fn about_listener(listener: &Listener) -> Option<Finding> {
+    let pid = listener.pid;
+    let (code, message) = match (listener.stale, &listener.unit) {
+        (true, None) => (
+            FindingCode::StaleOrphan,
+            format!("sshd {pid} runs a program that was replaced on disk, and no unit owns this process"),
+        ),
+        (true, Some(unit)) => {
+            (FindingCode::StaleService, format!("sshd {pid} of {unit} runs a program that was replaced on disk"))
+        }
+        (false, None) => (
+            FindingCode::Orphan,
+            format!("no unit owns sshd {pid}: the next upgrade of openssh-server may lock everybody out"),
+        ),
+        (false, Some(unit)) if listener.probe.is_dead() => (
+            FindingCode::ListenerDead,
+            format!("sshd {pid} of {unit} is current, but closes every new connection. See: journalctl -u {unit}"),
+        ),
+        (false, Some(_)) => return None,
+    };
+    let severity = if listener.probe.is_dead() { Severity::Critical } else { Severity::Warning };
+    Some(Finding { code, severity, instance: Some(listener.instance.clone()), pid: Some(pid), message })
+}
+
+/// At most one finding about the units of an instance, and one about another program at its addresses.
+fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Vec<Finding> {
+    let finding = |code, severity, message: String| Finding {
+        code,
+        severity,
+        instance: Some(instance.name().to_owned()),
+        pid: None,
+        message,
+    };
+    if instance.rescue.is_active() {
+        let message =
+            format!("{} serves SSH in place of {}, which could not be started", instance.rescue.name, instance.name());
+        return vec![finding(FindingCode::RescueActive, Severity::Critical, message)];
+    }
+    let mut findings = Vec::new();
+    let lost = lost_addresses(snapshot, instance);
+    if !lost.is_empty() {
+        let message = format!(
+            "a repair of {} was interrupted or failed: {} is not served any more",
+            instance.name(),
+            list(&lost)
+        );
+        findings.push(finding(FindingCode::Interrupted, Severity::Critical, message));
+    }
+    if let Some(message) = other_program(snapshot, instance, listeners) {
+        findings.push(finding(FindingCode::ForeignListener, Severity::Critical, message));
+    } else if lost.is_empty() {
+        findings.extend(
+            about_units(snapshot, instance, listeners)
+                .map(|(code, severity, message)| finding(code, severity, message)),
+        );
+    }
+    if instance.is_elsewhere() && (instance.service.is_active() || instance.socket.is_active()) {
+        let message = format!(
+            "{} serves in a network namespace of its own, which is not examined: whether a new connection to it gets through is not known",
+            instance.name()
+        );
+        findings.push(finding(FindingCode::NotExamined, Severity::Warning, message));
+    }
+    findings
+}
+
+/// Addresses that an interrupted repair was about to serve again, and that nobody serves.
+pub(super) fn lost_addresses(snapshot: &Snapshot, instance: &Instance) -> BTreeSet<SocketAddr> {
+    let Some(intent) = snapshot.intent_of(instance.name()) else { return BTreeSet::new() };
+    let served = served(snapshot);
+    let is_served = |address: SocketAddr| served.iter().any(|have| reaches(*have, address));
+    intent.addresses.iter().copied().filter(|address| !is_served(*address)).collect()
+}
+
+/// Addresses at which a listener of this host, or systemd for one, is reached.
+pub(super) fn served(snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
+    held_by_listeners(snapshot)
+        .into_iter()
+        .chain(snapshot.systemd_holds.iter().flat_map(ListenSocket::reached_at))
+        .collect()
+}
+
+fn held_by_listeners(snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
+    let listeners = snapshot.processes.iter().filter(|process| role(process, snapshot) == Role::Listener);
+    listeners.flat_map(Process::reached_at).collect()
+}
+
+/// Addresses of `needed` that neither PID 1 holds nor a listener that is to make room, with what is known about their
+/// holders. `served` are those of the listeners that make room; a child that one of them has just forked holds them for
+/// a moment, too.
+pub(super) fn taken_by_others(
+    snapshot: &Snapshot,
+    needed: &BTreeSet<SocketAddr>,
+    served: &BTreeSet<SocketAddr>,
+) -> Vec<String> {
+    let is_needed = |held: &SocketAddr| needed.iter().any(|address| collide(*held, *address));
+    let others = snapshot.processes.iter().filter(|p| p.surroundings.network_namespace).flat_map(|process| {
+        let why = match role(process, snapshot) {
+            Role::Listener => "it is not to be terminated",
+            Role::Session => "it serves a connection",
+            Role::Excluded(why) => why.reason(),
+        };
+        let addresses = process.addresses();
+        let held = addresses.iter().filter(|address| !served.contains(address) && is_needed(address));
+        held.map(|address| format!("{address} (sshd {}, left alone: {why})", process.pid)).collect::<Vec<_>>()
+    });
+    snapshot.foreign.iter().filter(|held| is_needed(held)).map(ToString::to_string).chain(others).collect()
+}
+
+/// What others hold of the addresses where an instance wants to serve and no listener of this host does.
+pub(super) fn in_the_way(snapshot: &Snapshot, instance: &Instance) -> Vec<String> {
+    let held = held_by_listeners(snapshot);
+    let not_served = instance.wanted.iter().filter(|address| !held.contains(address)).copied().collect();
+    taken_by_others(snapshot, &not_served, &held)
+}
+
+/// Another program is where the declared units want to serve and nobody of ours does.
+fn other_program(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Option<String> {
+    let declared = instance.units().iter().any(|unit| unit.is_enabled()) || !snapshot.is_main(instance);
+    let on_record = snapshot.intent_of(instance.name()).is_some();
+    if !declared || snapshot.host.not_to_be_run || on_record || instance.is_elsewhere() {
+        return None;
+    }
+    let taken = in_the_way(snapshot, instance);
+    let effect = match listeners.is_empty() {
+        true => "nobody listens for SSH, because another program holds its address",
+        false => "whoever connects to an address that another program holds does not reach sshd",
+    };
+    (!taken.is_empty()).then(|| format!("{effect}: {}", taken.join(", ")))
+}
+
+fn about_units(
+    snapshot: &Snapshot,
+    instance: &Instance,
+    listeners: &[Listener],
+) -> Option<(FindingCode, Severity, String)> {
+    let [service, socket] = instance.units();
+    let owned = |listener: &Listener| listener.unit.as_deref() == Some(instance.name());
+    let at_rest = !service.job && !socket.job;
+    if listeners.iter().any(owned) && socket.is_enabled() && !socket.is_active() && at_rest {
+        let message = format!(
+            "{socket} is enabled but not active, and sshd serves by itself. To have the socket back, from a session that may end: \
+             systemctl stop {service}; systemctl start {socket}",
+            socket = socket.name,
+            service = service.name
+        );
+        return Some((FindingCode::SocketDetached, Severity::Info, message));
+    }
+    let orphan = |listener: &Listener| listener.orphan && listener.instance == instance.name();
+    let in_its_place = listeners.iter().any(|listener| orphan(listener) || owned(listener));
+    let nobody = !in_its_place && !service.is_active() && !socket.is_active() && at_rest;
+    if !nobody || snapshot.host.not_to_be_run {
+        return None;
+    }
+    let failed: Vec<&str> = instance.units().iter().filter(|u| u.has_failed()).map(|u| u.name.as_str()).collect();
+    if !snapshot.is_main(instance) {
+        let message = format!("nobody listens in place of {}, which has failed", instance.name());
+        return (!failed.is_empty()).then_some((FindingCode::InstanceDown, Severity::Critical, message));
+    }
+    let enabled: Vec<&str> = instance.units().iter().filter(|u| u.is_enabled()).map(|u| u.name.as_str()).collect();
+    if enabled.is_empty() {
+        None
+    } else if !failed.is_empty() {
+        let have = if failed.len() > 1 { "have" } else { "has" };
+        let message = format!("nobody listens for SSH: {} {have} failed", failed.join(" and "));
+        Some((FindingCode::Down, Severity::Critical, message))
+    } else {
+        let message =
+            "nobody listens for SSH: its unit is enabled but was stopped. To start it: systemctl start ssh.service";
+        Some((FindingCode::Stopped, Severity::Warning, message.to_owned()))
+    }
+}

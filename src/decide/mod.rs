@@ -1,0 +1,14 @@
+//! Decisions, pure: what may be terminated, what is wrong, what is to be done about it or why nothing is.
+//!
+//! Facts in, a diagnosis and a plan out; no file system, no bus, no clock, no log.
+
+pub mod diagnosis;
+mod findings;
+pub mod plan;
+mod refusals;
+mod replacement;
+mod rescue;
+pub mod role;
+
+pub use diagnosis::diagnose;
+pub use plan::{instances_to_try, plan};

@@ -1,0 +1,115 @@
+//! Every reason not to replace a listener.
+
+use std::collections::BTreeSet;
+
+use crate::model::address::{Coverage, list};
+use crate::model::intent::InstanceIntent;
+use crate::model::plan::Trigger;
+use crate::model::process::Process;
+use crate::model::refusal::{Refusal, RefusalCode};
+use crate::model::snapshot::{Host, Instance};
+use crate::model::trial::{Check, OtherProcesses, Package, Policy, Trial};
+use crate::model::unit::{LoadState, Unit};
+
+pub(super) fn by_host(host: &Host) -> Result<(), Refusal> {
+    if host.shutting_down {
+        return Err(RefusalCode::ShuttingDown.because(""));
+    }
+    if host.not_to_be_run {
+        return Err(RefusalCode::NotToBeRun.because(""));
+    }
+    Ok(())
+}
+
+/// What speaks against ending one listener.
+pub(super) fn by_listener(process: &Process, coverage: Option<&Coverage>) -> Result<(), Refusal> {
+    if process.traced {
+        return Err(RefusalCode::BeingDebugged.because(&format!("sshd {}", process.pid)));
+    }
+    let missing = coverage.map(|coverage| coverage.missing_of(&process.sockets)).unwrap_or_default();
+    if missing.is_empty() { Ok(()) } else { Err(RefusalCode::AddressesNotCovered.because(&list(&missing))) }
+}
+
+/// What speaks against starting or restarting these units.
+pub(super) fn by_units(units: &[&Unit]) -> Result<(), Refusal> {
+    for unit in units {
+        if unit.load == LoadState::Masked {
+            return Err(RefusalCode::UnitMasked.because(&unit.name));
+        }
+        if unit.load != LoadState::Loaded {
+            return Err(RefusalCode::UnitMissing.because(&format!("{} is \"{}\"", unit.name, unit.load.as_str())));
+        }
+        if !unit.can_start {
+            let what = format!("{} may not be started by hand (RefuseManualStart=)", unit.name);
+            return Err(RefusalCode::NothingToStart.because(&what));
+        }
+        if unit.job {
+            return Err(RefusalCode::JobPending.because(&unit.name));
+        }
+    }
+    Ok(())
+}
+
+/// With `Accept=yes`, what the socket starts for each connection has to exist.
+pub(super) fn by_per_connection(instance: &Instance) -> Result<(), Refusal> {
+    match instance.per_connection.as_ref().filter(|service| service.load != LoadState::Loaded) {
+        Some(service) => {
+            let what = format!(
+                "{}, which {} starts for each connection, is \"{}\"",
+                service.name,
+                instance.socket.name,
+                service.load.as_str()
+            );
+            Err(RefusalCode::UnitMissing.because(&what))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a stop or a failed start of the service would end besides the listeners that are replaced.
+pub(super) fn by_control_group(instance: &Instance, trial: &Trial, replaced: &BTreeSet<i32>) -> Result<(), Refusal> {
+    let service = &instance.service;
+    if service.spares_other_processes() {
+        return Ok(());
+    }
+    let refuse = |what: String| {
+        let seen = format!("{} has KillMode={}, and {what}", service.name, service.kill_mode.as_str());
+        Err(RefusalCode::WouldKillSessions.because(&seen))
+    };
+    match &trial.other_processes {
+        OtherProcesses::Unknown(why) => refuse(format!("its control group could not be read: {why}")),
+        OtherProcesses::Known(pids) => {
+            let others: Vec<String> = pids.iter().filter(|pid| !replaced.contains(pid)).map(i32::to_string).collect();
+            if others.is_empty() { Ok(()) } else { refuse(format!("these processes run in it: {}", others.join(" "))) }
+        }
+    }
+}
+
+/// What speaks against the program on disk.
+pub(super) fn by_program(instance: &Instance, trial: &Trial) -> Result<(), Refusal> {
+    if instance.program.file.is_none() {
+        return Err(RefusalCode::BinaryMissing.because(&instance.program.path.to_string_lossy()));
+    }
+    if let Package::Unconfigured(status) = &trial.package {
+        return Err(RefusalCode::PackageUnconfigured.because(status));
+    }
+    if let Check::Failed(words) = &trial.config {
+        return Err(RefusalCode::ConfigInvalid.because(words));
+    }
+    if let Check::Failed(words) = &trial.handshake {
+        return Err(RefusalCode::BinaryUnusable.because(words));
+    }
+    Ok(())
+}
+
+/// policy-rc.d's answer binds package runs. What was begun is finished: the policy was asked before it began.
+pub(super) fn by_policy(
+    policy: &Policy,
+    trigger: Trigger,
+    interrupted: Option<&InstanceIntent>,
+) -> Result<(), Refusal> {
+    match (trigger, policy, interrupted) {
+        (Trigger::Hook, Policy::Denies(why), None) => Err(RefusalCode::PolicyRcD.because(why)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,180 @@
+//! How a fresh listener takes the place of an instance's old one.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use super::findings::taken_by_others;
+use super::plan::{is_to_be_started, on_record, orphans, stale_main};
+use super::refusals::{by_control_group, by_host, by_listener, by_per_connection, by_policy, by_program, by_units};
+use super::rescue::rescue;
+use super::role::owns;
+use crate::model::address::{Coverage, list};
+use crate::model::diagnosis::Diagnosis;
+use crate::model::plan::{Job, Replacement, Start, Trigger, UnitJob};
+use crate::model::process::{ListenSocket, Process};
+use crate::model::refusal::{Refusal, RefusalCode};
+use crate::model::snapshot::{Instance, Snapshot};
+use crate::model::trial::{Policy, Trial};
+use crate::model::unit::{LoadState, Unit};
+
+/// The replacement of an instance's listeners. `None`: every one of them is skipped, which `skipped` explains.
+pub(super) fn replacement(
+    snapshot: &Snapshot,
+    diagnosis: &Diagnosis,
+    instance: &Instance,
+    trial: &Trial,
+    policy: &Policy,
+    trigger: Trigger,
+    skipped: &mut Vec<(i32, Refusal)>,
+) -> Result<Option<Replacement>, Refusal> {
+    by_host(&snapshot.host)?;
+    let is_to_be_started = is_to_be_started(snapshot, diagnosis, instance, trigger);
+    let covered = coverage(instance, trial, instance.uses_socket());
+    let mut end: Vec<&Process> = Vec::new();
+    for orphan in orphans(snapshot, instance, trigger) {
+        // One that somebody started by hand at a port of its own does not prevent the repair of the others.
+        match by_listener(orphan, covered.as_ref()) {
+            Ok(()) => end.push(orphan),
+            Err(refusal) => skipped.push((orphan.pid, refusal)),
+        }
+    }
+    let stale = stale_main(snapshot, instance);
+    stale.map_or(Ok(()), |process| by_listener(process, None))?;
+    if end.is_empty() && stale.is_none() && !is_to_be_started {
+        return skipped.first().map_or(Ok(None), |(_, refusal)| Err(refusal.clone()));
+    }
+
+    let start = match end.is_empty() && stale.is_some() {
+        true => restart(instance),
+        false => start(snapshot, instance)?,
+    };
+    let units: Vec<&Unit> = instance.units().into_iter().filter(|unit| start.reset.contains(&unit.name)).collect();
+    if start.reset.contains(&instance.socket.name) {
+        by_per_connection(instance)?;
+    }
+    by_units(&units)?;
+
+    // What is restarted along with them must be served afterwards too.
+    let service_stops = start.jobs.iter().any(|job| job.unit == instance.name() && job.job != Job::Start);
+    let restarted: Vec<&Process> =
+        snapshot.processes.iter().filter(|process| service_stops && owns(&instance.service, process)).collect();
+    let replaced: Vec<&Process> = end.iter().chain(&restarted).copied().collect();
+    by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;
+    // An interrupted repair has terminated the listener already: a start can only help, whatever speaks against it.
+    let must_start = snapshot.intent_of(instance.name()).is_some() && replaced.is_empty();
+    let (mut prove, reached_at) = served(instance, &replaced);
+    if !must_start {
+        by_program(instance, trial)?;
+        let started = coverage(instance, trial, start.reset.contains(&instance.socket.name));
+        by_coverage(snapshot, trial, started.as_ref(), &replaced, &reached_at, &prove)?;
+        if prove.is_empty() {
+            prove = started.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
+        }
+    }
+    by_policy(policy, trigger, snapshot.intent_of(instance.name()))?;
+    prove.extend(on_record(snapshot, instance));
+    let rescue = rescue(snapshot, instance, trial, &replaced, &start);
+    let owned = |processes: Vec<&Process>| processes.into_iter().cloned().collect();
+    Ok(Some(Replacement { end: owned(end), restarted: owned(restarted), start, prove, rescue }))
+}
+
+/// Where the replaced listeners, or the rescue, are bound; and where clients reach them.
+fn served(instance: &Instance, replaced: &[&Process]) -> (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) {
+    let rescued = || instance.rescue.tcp_addresses().filter(|_| instance.rescue.is_active());
+    let bound = replaced.iter().flat_map(|process| process.addresses()).chain(rescued()).collect();
+    let reached = replaced.iter().flat_map(|process| process.reached_at()).chain(rescued()).collect();
+    (bound, reached)
+}
+
+fn by_coverage(
+    snapshot: &Snapshot,
+    trial: &Trial,
+    coverage: Option<&Coverage>,
+    replaced: &[&Process],
+    reached_at: &BTreeSet<SocketAddr>,
+    bound: &BTreeSet<SocketAddr>,
+) -> Result<(), Refusal> {
+    let Some(coverage) = coverage else {
+        // Examined again once /run/sshd is there.
+        return match trial.needs_runtime_directory() {
+            true => Ok(()),
+            false => {
+                let what = "sshd -T does not tell which addresses it would serve";
+                Err(RefusalCode::AddressesNotCovered.because(what))
+            }
+        };
+    };
+    let sockets: Vec<ListenSocket> = replaced.iter().flat_map(|process| process.sockets.iter().copied()).collect();
+    let mut missing = coverage.missing(reached_at);
+    missing.extend(coverage.missing_of(&sockets));
+    if !missing.is_empty() {
+        return Err(RefusalCode::AddressesNotCovered.because(&list(&missing)));
+    }
+    let taken = taken_by_others(snapshot, coverage.addresses(), bound);
+    if taken.is_empty() { Ok(()) } else { Err(RefusalCode::ForeignListener.because(&taken.join(", "))) }
+}
+
+/// Where the units serve once they are started, with the socket or without. `None`: sshd does not tell, at least not
+/// before `/run/sshd` is there.
+fn coverage(instance: &Instance, trial: &Trial, with_socket: bool) -> Option<Coverage> {
+    if instance.is_elsewhere() {
+        return Some(Coverage::none());
+    }
+    if with_socket || instance.socket.is_active() {
+        return Some(Coverage::of_socket(&instance.socket));
+    }
+    trial.own_addresses.as_ref().map(Coverage::of_sshd)
+}
+
+/// The restart of an active service: systemd ends its stale main process itself. A SIGTERM by hand would count as a clean
+/// exit, and systemd would not start it again.
+fn restart(instance: &Instance) -> Start {
+    let service = instance.name();
+    Start {
+        reset: vec![service.to_owned()],
+        jobs: vec![UnitJob::new(Job::Restart, service)],
+        serves: service.to_owned(),
+        ..Start::default()
+    }
+}
+
+/// The start of what was declared.
+fn start(snapshot: &Snapshot, instance: &Instance) -> Result<Start, Refusal> {
+    let [service, socket] = instance.units();
+    let with_socket = instance.uses_socket();
+    // With Accept=yes the socket starts a service of its own for each connection, and the service has no part in it.
+    let with_service = !(with_socket && socket.accept);
+    if !service.exists() {
+        return Err(RefusalCode::UnitMissing.because(&service.name));
+    }
+    let declared = with_socket || service.is_enabled() || service.is_active() || !snapshot.is_main(instance);
+    if !declared {
+        let masked = [socket, service].into_iter().find(|unit| unit.load == LoadState::Masked);
+        return Err(masked.map_or_else(
+            || RefusalCode::NothingToStart.because(""),
+            |unit| RefusalCode::UnitMasked.because(&unit.name),
+        ));
+    }
+    let mut jobs = Vec::new();
+    if with_socket && !socket.is_active() {
+        // A socket cannot be started while its service runs ("already active, refusing").
+        if service.is_active() {
+            jobs.push(UnitJob::new(Job::Stop, &service.name));
+        }
+        jobs.push(UnitJob::new(Job::Start, &socket.name));
+        if with_service {
+            jobs.push(UnitJob::new(Job::Start, &service.name));
+        }
+    } else if with_service {
+        jobs.push(UnitJob::new(if service.is_active() { Job::Restart } else { Job::Start }, &service.name));
+    }
+    let involved = [(with_socket, socket), (with_service, service)];
+    let reset = involved.into_iter().filter(|(is, _)| *is).map(|(_, unit)| unit.name.clone()).collect();
+    Ok(Start {
+        stop_rescue: instance.rescue.is_active().then(|| instance.rescue.name.clone()),
+        reset,
+        jobs,
+        service_alone: (with_socket && with_service).then(|| service.name.clone()),
+        serves: if with_service { service.name.clone() } else { socket.name.clone() },
+    })
+}

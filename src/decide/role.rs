@@ -1,0 +1,63 @@
+//! What a process that is called sshd is: the rule for what may ever be terminated, in here and nowhere else.
+
+use std::path::Path;
+
+use crate::model::diagnosis::{Exclusion, Role};
+use crate::model::process::Process;
+use crate::model::snapshot::{Instance, Snapshot};
+use crate::model::unit::Unit;
+
+/// Judges one process of a snapshot.
+pub fn role(process: &Process, snapshot: &Snapshot) -> Role {
+    role_among(process, snapshot.instances.iter().map(|instance| instance.program.path.as_path()))
+}
+
+/// Judges one process, given the programs of the declared instances. Only kernel facts decide, and every doubt is in the
+/// process's favour.
+pub fn role_among<'a>(process: &Process, mut programs: impl Iterator<Item = &'a Path>) -> Role {
+    if !process.surroundings.is_host() {
+        return Role::Excluded(Exclusion::Elsewhere);
+    }
+    // A root session with -R or X11 forwarding holds a socket in LISTEN and, up to 9.7, runs the listener's program.
+    if process.connected || process.stdin_is_socket || process.parent_is_sshd {
+        return Role::Session;
+    }
+    if !programs.any(|program| program == process.path) {
+        return Role::Excluded(Exclusion::OtherProgram);
+    }
+    if process.real_uid != 0 || process.effective_uid != 0 {
+        return Role::Excluded(Exclusion::NotRoot);
+    }
+    if process.sockets.is_empty() {
+        return Role::Excluded(Exclusion::NotListening);
+    }
+    Role::Listener
+}
+
+/// See [`role`].
+pub fn is_listener(process: &Process, snapshot: &Snapshot) -> bool {
+    role(process, snapshot) == Role::Listener
+}
+
+/// The active service whose main process this is.
+pub fn owner<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Unit> {
+    let services = snapshot.instances.iter().map(|instance| &instance.service);
+    services.into_iter().find(|service| owns(service, process))
+}
+
+/// The service is active, and this is its main process.
+pub fn owns(service: &Unit, process: &Process) -> bool {
+    service.is_active() && service.main_pid == Some(process.pid)
+}
+
+/// The instance to which a listener belongs: the one that owns it, in whose control group it lives, that declares an
+/// address of it; else the main one.
+pub fn instance_of<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Instance> {
+    let find = |is_it: &dyn Fn(&Instance) -> bool| snapshot.instances.iter().find(|instance| is_it(instance));
+    let addresses = process.reached_at();
+    find(&|instance| owns(&instance.service, process))
+        .or_else(|| find(&|instance| process.unit.as_deref() == Some(instance.name())))
+        .or_else(|| find(&|instance| instance.socket.tcp_addresses().any(|address| addresses.contains(&address))))
+        .or_else(|| find(&|instance| !instance.wanted.is_disjoint(&addresses)))
+        .or_else(|| snapshot.main())
+}

@@ -1,0 +1,29 @@
+//! The time that a run may take, on the monotonic clock: a jump of the wall clock neither ends it nor makes it hang.
+
+use std::time::{Duration, Instant};
+
+/// A point in time after which nothing is waited for any more.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// `duration` from now.
+    pub fn after(duration: Duration) -> Self {
+        Self(Instant::now() + duration)
+    }
+
+    /// This deadline, or `duration` from now if that comes first.
+    pub fn at_most(self, duration: Duration) -> Self {
+        Self(self.0.min(Instant::now() + duration))
+    }
+
+    /// What is left. Zero once it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Nothing is left.
+    pub fn has_passed(self) -> bool {
+        self.remaining().is_zero()
+    }
+}

@@ -1,0 +1,119 @@
+//! Does a new connection get through to a listener: up to the server's KEXINIT, with nothing authenticated.
+//!
+//! A listener counts as dead only if it closes three connections in a row before its KEXINIT without giving a reason.
+//! Text in place of a banner ("Not allowed at this time", "Exceeded MaxStartups") is a busy server, not a dead one.
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, connect, socket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use super::deadline::Deadline;
+use super::handshake::{Attempt, Timed, handshake};
+use super::sock_diag;
+use crate::model::address;
+use crate::model::probe::{Probe, ProbeResult};
+
+/// Time for one connection, from connect(2) to the server's KEXINIT. A healthy server takes 20 ms.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Attempts before a listener is called dead.
+const ATTEMPTS: u32 = 3;
+/// Between two attempts: a restart of sshd takes about 100 ms.
+const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(300);
+const HOSTS_DENY: &str = "/etc/hosts.deny";
+
+/// Probes the listener at `address` from this machine.
+pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
+    let mut closed = String::new();
+    for number in 0..ATTEMPTS {
+        if number > 0 {
+            std::thread::sleep(PAUSE_BETWEEN_ATTEMPTS.min(deadline.remaining()));
+        }
+        let limit = deadline.at_most(ATTEMPT_TIMEOUT);
+        let mut stream = match connect_any(address, number, limit) {
+            Ok(stream) => stream,
+            Err(error) => return inconclusive(format!("no connection to {address}: {error}")),
+        };
+        match handshake(&mut stream, limit) {
+            Attempt::Kexinit(banner) => return Probe { result: ProbeResult::Ok, detail: banner },
+            Attempt::Refused(text) => return inconclusive(format!("refused with \"{text}\"")),
+            Attempt::Unclear(what) => return inconclusive(what),
+            Attempt::Closed(Some(banner)) => {
+                closed = format!("new connections are closed after the client's KEXINIT (banner {banner})");
+            }
+            // hosts_access(5): whom it denies is closed out at once, whatever the listener is like.
+            Attempt::Closed(None) if has_rules(Path::new(HOSTS_DENY)) => {
+                return inconclusive(format!("closed before a banner, and {HOSTS_DENY} has rules"));
+            }
+            Attempt::Closed(None) => closed = "new connections are closed before a banner".to_owned(),
+        }
+    }
+    Probe { result: ProbeResult::Dead, detail: closed }
+}
+
+/// A file of hosts_access(5) that says anything. One that cannot be read may.
+fn has_rules(path: &Path) -> bool {
+    match std::fs::read_to_string(path) {
+        Ok(text) => text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+fn inconclusive(detail: String) -> Probe {
+    Probe { result: ProbeResult::Inconclusive, detail }
+}
+
+/// Connects to the address that a listener is bound to; for a wildcard, over loopback.
+///
+/// Where `[::]` serves IPv4 too, IPv4 is tried first, for the sake of [`source`]; IPv6 may be switched off.
+fn connect_any(bound: SocketAddr, number: u32, deadline: Deadline) -> io::Result<TcpStream> {
+    let port = bound.port();
+    let ipv4 = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+    match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => connect_to(ipv4, number, deadline),
+        IpAddr::V6(ip) if ip.is_unspecified() && is_ipv6_only(bound) => connect_to(ipv6, number, deadline),
+        IpAddr::V6(ip) if ip.is_unspecified() => {
+            connect_to(ipv4, number, deadline).or_else(|_| connect_to(ipv6, number, deadline))
+        }
+        _ => {
+            let interfaces = std::fs::read_to_string(address::INTERFACES).unwrap_or_default();
+            connect_to(address::with_scope(bound, &interfaces), number, deadline)
+        }
+    }
+}
+
+/// A socket in LISTEN keeps this wildcard to IPv6.
+fn is_ipv6_only(bound: SocketAddr) -> bool {
+    sock_diag::listening().is_ok_and(|sockets| {
+        let mut here = sockets.iter().filter(|socket| socket.address == bound);
+        here.any(|socket| socket.ipv6_only)
+    })
+}
+
+fn connect_to(to: SocketAddr, number: u32, deadline: Deadline) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    if to.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        // If the address cannot be had, the kernel's choice will do.
+        let _ = bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source(number), 0)));
+    }
+    // SO_SNDTIMEO bounds connect(2) as well (socket(7)).
+    let stream = TcpStream::from(socket);
+    stream.limit(deadline.remaining().max(Duration::from_millis(1)))?;
+    match to {
+        SocketAddr::V4(to) => connect(stream.as_raw_fd(), &SockaddrIn::from(to))?,
+        SocketAddr::V6(to) => connect(stream.as_raw_fd(), &SockaddrIn6::from(to))?,
+    }
+    Ok(stream)
+}
+
+/// A loopback address of our own: `PerSourcePenalties` are counted for each source address, and a probe that leaves
+/// before it authenticates must not make sshd refuse somebody else who comes from 127.0.0.1.
+fn source(number: u32) -> Ipv4Addr {
+    let seed = std::process::id().wrapping_mul(2_654_435_761).wrapping_add(number.wrapping_mul(40_503));
+    let [_, a, b, c] = seed.to_be_bytes();
+    Ipv4Addr::new(127, a | 64, b, c.clamp(1, 254))
+}

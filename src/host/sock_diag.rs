@@ -1,0 +1,176 @@
+//! TCP sockets in LISTEN, as the kernel tells them over netlink (sock_diag(7)).
+//!
+//! Unlike /proc/net/tcp it tells `IPV6_V6ONLY` and the device that a socket is bound to, and a dump of listening sockets
+//! does not walk the table of connections.
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+
+use crate::model::process::ListenSocket;
+
+/// include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST_DUMP: u16 = 0x301;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const INET_DIAG_SKV6ONLY: u16 = 11;
+/// `1 << TCP_LISTEN`, include/net/tcp_states.h.
+const LISTEN: u32 = 1 << 10;
+const IPPROTO_TCP: u8 = 6;
+const HEADER: usize = 16;
+/// `struct inet_diag_msg`
+const MESSAGE: usize = 72;
+/// The kernel answers at once.
+const ANSWER_TIMEOUT_SECS: i64 = 5;
+/// What the kernel fills with one answer of a dump.
+const BUFFER: usize = 64 * 1024;
+
+/// All TCP sockets in LISTEN of the caller's network namespace.
+///
+/// # Errors
+/// The kernel did not answer, or has no sock_diag for IPv4. Without IPv6 there are no such sockets.
+pub fn listening() -> io::Result<Vec<ListenSocket>> {
+    let mut sockets = dump(AddressFamily::Inet)?;
+    match dump(AddressFamily::Inet6) {
+        Ok(more) => sockets.extend(more),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    sockets.sort_unstable();
+    Ok(sockets)
+}
+
+fn dump(family: AddressFamily) -> io::Result<Vec<ListenSocket>> {
+    let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+    setsockopt(&netlink, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_TIMEOUT_SECS))?;
+    sendto(netlink.as_raw_fd(), &request(family), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    let mut sockets = Vec::new();
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = match recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            Ok(length) => length,
+            Err(nix::errno::Errno::EINTR) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if !parse(&buffer[..length], &mut sockets)? {
+            return Ok(sockets);
+        }
+    }
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2`.
+fn request(family: AddressFamily) -> Vec<u8> {
+    const LENGTH: u32 = 16 + 56;
+    let mut request = Vec::with_capacity(LENGTH as usize);
+    request.extend(LENGTH.to_ne_bytes());
+    request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    request.extend(NLM_F_REQUEST_DUMP.to_ne_bytes());
+    request.extend([0; 8]); // sequence and port
+    request.extend([if family == AddressFamily::Inet { 2 } else { 10 }, IPPROTO_TCP, 0, 0]);
+    request.extend(LISTEN.to_ne_bytes());
+    request.resize(LENGTH as usize, 0);
+    request
+}
+
+/// Adds the sockets of one answer. Returns whether more answers follow.
+///
+/// # Errors
+/// The kernel reports an error, or the answer is not framed as netlink(7) says.
+pub fn parse(mut answer: &[u8], sockets: &mut Vec<ListenSocket>) -> io::Result<bool> {
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a malformed answer of sock_diag");
+    while answer.len() >= HEADER {
+        let length = u32_at(answer, 0).ok_or_else(malformed)? as usize;
+        let kind = u16_at(answer, 4).ok_or_else(malformed)?;
+        let message = answer.get(HEADER..length).ok_or_else(malformed)?;
+        match kind {
+            NLMSG_DONE => return Ok(false),
+            NLMSG_ERROR => {
+                let errno =
+                    i32::from_ne_bytes(message.get(..4).and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?);
+                return Err(io::Error::from_raw_os_error(errno.wrapping_neg()));
+            }
+            SOCK_DIAG_BY_FAMILY => sockets.push(listen_socket(message).ok_or_else(malformed)?),
+            _ => {}
+        }
+        answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(true)
+}
+
+/// `struct inet_diag_msg` and its attributes.
+fn listen_socket(message: &[u8]) -> Option<ListenSocket> {
+    let attributes = message.get(MESSAGE..)?;
+    let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
+    let source: [u8; 16] = message.get(8..24)?.try_into().ok()?;
+    let [a, b, c, d, ..] = source;
+    let ip = if message.first() == Some(&2) {
+        IpAddr::from(Ipv4Addr::new(a, b, c, d))
+    } else {
+        IpAddr::from(Ipv6Addr::from(source))
+    };
+    // A link-local address is bound to the interface that has it.
+    let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    Some(ListenSocket {
+        address: SocketAddr::new(ip, port),
+        ipv6_only: attribute(attributes, INET_DIAG_SKV6ONLY).and_then(|value| value.first()) == Some(&1),
+        device_bound: u32_at(message, 40)? != 0 && !link_local,
+        inode: u32_at(message, 68)?.into(),
+    })
+}
+
+/// The value of a `struct nlattr`.
+fn attribute(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
+        let value = attributes.get(4..usize::from(length))?;
+        if kind == wanted {
+            return Some(value);
+        }
+        attributes = attributes.get(usize::from(length).next_multiple_of(4)..)?;
+    }
+    None
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn the_kernel_tells_a_socket_of_ours() {
+        for (bind, ipv6_only) in [("127.0.0.1:0", false), ("[::]:0", false)] {
+            let listener = TcpListener::bind(bind).expect("a socket");
+            let path = format!("/proc/self/fd/{}", listener.as_raw_fd());
+            let inode = std::fs::metadata(path).expect("a descriptor").ino();
+            let address = listener.local_addr().expect("an address");
+            let sockets = listening().expect("sock_diag");
+            let expected = ListenSocket { address, ipv6_only, device_bound: false, inode };
+            assert!(sockets.contains(&expected), "{expected:?} is not in {sockets:#?}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_kernel_is_an_error() {
+        let mut answer = 36_u32.to_ne_bytes().to_vec();
+        answer.extend(NLMSG_ERROR.to_ne_bytes());
+        answer.extend([0; 10]);
+        answer.extend((-2_i32).to_ne_bytes());
+        answer.extend([0; 16]);
+        let error = parse(&answer, &mut Vec::new()).expect_err("an error");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert!(parse(&answer[..20], &mut Vec::new()).is_err());
+    }
+}

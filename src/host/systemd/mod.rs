@@ -1,0 +1,285 @@
+//! systemd, asked in two ways: over the system bus, and through systemctl, which reaches systemd without the bus.
+//!
+//! The bus can be away in the middle of an upgrade (dbus-daemon restarts, systemd re-executes itself). A request whose
+//! answer was lost may have been carried out, so what came of a job is judged by the unit's state as well.
+
+mod bus;
+mod systemctl;
+
+pub use systemctl::parse as parse_shown;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use super::deadline::Deadline;
+use crate::model::plan::Job;
+use crate::model::unit::{ActiveState, Unit};
+use bus::Bus;
+use systemctl::Systemctl;
+
+/// How long a bus that does not answer is tried again before systemctl is used: a restart of dbus-daemon, a
+/// re-execution of systemd.
+const BUS_RETRY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limits one question over the bus, a new connection included; each of its calls has a shorter limit of its own.
+const BUS_QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two looks at a unit's state.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+const fn verb(job: Job) -> &'static str {
+    match job {
+        Job::Start => "start",
+        Job::Stop => "stop",
+        Job::Restart => "restart",
+    }
+}
+
+/// Why a request to systemd failed.
+#[derive(Debug)]
+pub enum Error {
+    /// Neither the bus nor systemctl reached it.
+    Unreachable(String),
+    /// It said no: its error name, and its text.
+    Refused {
+        /// The unit.
+        unit: String,
+        /// D-Bus error name, or systemctl's exit status.
+        name: String,
+        /// In systemd's words.
+        text: String,
+    },
+    /// The job ended with another result than `done`.
+    JobFailed {
+        /// The unit.
+        unit: String,
+        /// What was asked for.
+        job: Job,
+        /// systemd's result: failed, dependency, timeout, canceled, skipped, …
+        result: String,
+    },
+    /// The job did not end before the deadline.
+    JobTimedOut {
+        /// The unit.
+        unit: String,
+        /// What was asked for.
+        job: Job,
+    },
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(why) => {
+                write!(f, "systemd did not answer, neither on the system bus nor through systemctl: {why}")
+            }
+            Self::Refused { unit, name, text } => write!(f, "systemd refused a request for {unit}: {text} ({name})"),
+            Self::JobFailed { unit, job, result } => {
+                write!(
+                    f,
+                    "systemd could not {} {unit}: the job ended with \"{result}\". See: journalctl -u {unit}",
+                    verb(*job)
+                )
+            }
+            Self::JobTimedOut { unit, job } => write!(f, "systemd did not finish to {} {unit} in time", verb(*job)),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why one of the two ways failed.
+enum Failure {
+    /// systemd answered, and the answer is no.
+    Final(Error),
+    /// No answer came. Perhaps it is there again in a moment.
+    NoAnswer(String),
+}
+
+/// The manager of this machine's units.
+pub struct Manager {
+    bus: RefCell<Option<Arc<Bus>>>,
+    bus_health: Cell<BusHealth>,
+    systemctl: Systemctl,
+}
+
+impl Default for Manager {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Manager {
+    /// Connects when it is first asked.
+    pub fn new() -> Self {
+        Self { bus: RefCell::new(None), bus_health: Cell::new(BusHealth::Good), systemctl: Systemctl }
+    }
+
+    /// Reads a unit's properties. A unit that does not exist has `LoadState=not-found`.
+    ///
+    /// # Errors
+    /// systemd did not answer.
+    pub fn unit(&self, name: &str) -> Result<Unit, Error> {
+        let owned = name.to_owned();
+        self.ask(move |bus| bus.unit(&owned), |systemctl| systemctl.unit(name))
+    }
+
+    /// Services that have failed, or wait for their next start after a failure.
+    ///
+    /// # Errors
+    /// systemd did not answer.
+    pub fn failed_services(&self) -> Result<Vec<String>, Error> {
+        self.ask(Bus::failed_services, |systemctl| systemctl.failed_services())
+    }
+
+    /// The system is being shut down (`SystemState` is `stopping`).
+    ///
+    /// # Errors
+    /// systemd did not answer.
+    pub fn is_stopping(&self) -> Result<bool, Error> {
+        self.ask(Bus::is_stopping, |systemctl| systemctl.is_stopping())
+    }
+
+    /// Clears a unit's failed state and its start counter.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn reset_failed(&self, name: &str) -> Result<(), Error> {
+        let owned = name.to_owned();
+        self.ask(move |bus| bus.reset_failed(&owned), |systemctl| systemctl.reset_failed(name))
+    }
+
+    /// Queues a job in mode `fail`, which never cancels somebody else's, and does not wait for it.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn enqueue(&self, job: Job, unit: &str) -> Result<(), Error> {
+        let owned = unit.to_owned();
+        self.ask(move |bus| bus.enqueue(job, &owned), |systemctl| systemctl.enqueue(job, unit))
+    }
+
+    /// Stops a unit, in place of whatever job is queued for it: for a start of our own that hangs.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn abort(&self, unit: &str) -> Result<(), Error> {
+        let owned = unit.to_owned();
+        self.ask(move |bus| bus.abort(&owned), |systemctl| systemctl.abort(unit))
+    }
+
+    /// Reads unit files again.
+    ///
+    /// # Errors
+    /// systemd did not answer, or refused.
+    pub fn reload(&self) -> Result<(), Error> {
+        self.ask(Bus::reload, |systemctl| systemctl.reload())
+    }
+
+    /// Queues a job as [`Self::enqueue`] does and waits until it is done and the unit is in the state that it asked for.
+    ///
+    /// # Errors
+    /// systemd did not answer, refused, the job failed, or it took too long.
+    pub fn run(&self, job: Job, unit: &str, deadline: Deadline) -> Result<(), Error> {
+        self.enqueue(job, unit)?;
+        loop {
+            let told = self
+                .bus
+                .borrow()
+                .as_ref()
+                .and_then(|bus| bus.job_result(unit, POLL_INTERVAL.min(deadline.remaining())));
+            if self.bus.borrow().is_none() {
+                std::thread::sleep(POLL_INTERVAL.min(deadline.remaining()));
+            }
+            if let Some(result) = told.filter(|result| result != "done") {
+                return Err(Error::JobFailed { unit: unit.to_owned(), job, result });
+            }
+            let state = self.unit(unit)?;
+            if !state.job {
+                // `done` does not mean running: an unmet Condition gives it too.
+                let reached = if job == Job::Stop { !state.is_active() } else { state.active == ActiveState::Active };
+                return if reached {
+                    Ok(())
+                } else {
+                    Err(Error::JobFailed { unit: unit.to_owned(), job, result: state.active.as_str().to_owned() })
+                };
+            }
+            if deadline.has_passed() {
+                return Err(Error::JobTimedOut { unit: unit.to_owned(), job });
+            }
+        }
+    }
+
+    /// Asks over the bus; if that gives no answer for [`BUS_RETRY_TIMEOUT`], through systemctl.
+    fn ask<T: Send + 'static>(
+        &self,
+        over_bus: impl Fn(&Bus) -> Result<T, Failure> + Clone + Send + 'static,
+        through_systemctl: impl Fn(&Systemctl) -> Result<T, Failure>,
+    ) -> Result<T, Error> {
+        let retry = Deadline::after(BUS_RETRY_TIMEOUT);
+        let mut why = String::new();
+        while bus::is_there() && self.bus_health.get() != BusHealth::Hung {
+            match self.over_bus(over_bus.clone()) {
+                Ok(answer) => {
+                    self.bus_health.set(BusHealth::Good);
+                    return Ok(answer);
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::NoAnswer(reason)) => {
+                    log::debug!("the system bus gave no answer: {reason}");
+                    self.bus.replace(None);
+                    why = reason;
+                }
+            }
+            if retry.has_passed() || self.bus_health.get() != BusHealth::Good {
+                self.bus_health.set(self.bus_health.get().max(BusHealth::Unreliable));
+                break;
+            }
+            std::thread::sleep(POLL_INTERVAL.min(retry.remaining()));
+        }
+        match through_systemctl(&self.systemctl) {
+            Ok(answer) => Ok(answer),
+            Err(Failure::Final(error)) => Err(error),
+            Err(Failure::NoAnswer(reason)) => Err(Error::Unreachable(format!("{why}; {reason}"))),
+        }
+    }
+
+    /// One question, in a thread of its own: whatever the connection comes to, a hang or a panic of the library
+    /// included, a repair goes on without it.
+    fn over_bus<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Bus) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let connected = self.bus.borrow().clone();
+        let (sender, answer) = sync_channel(1);
+        let asked = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
+            let bus = match connected {
+                Some(bus) => Ok(bus),
+                None => Bus::connect().map(Arc::new),
+            };
+            let _ = sender.send(bus.and_then(|bus| question(&bus).map(|answer| (bus, answer))));
+        });
+        asked.map_err(|error| Failure::NoAnswer(error.to_string()))?;
+        match answer.recv_timeout(BUS_QUESTION_TIMEOUT) {
+            Ok(Ok((bus, answer))) => {
+                self.bus.replace(Some(bus));
+                Ok(answer)
+            }
+            Ok(Err(failure)) => Err(failure),
+            Err(error) => {
+                self.bus_health.set(BusHealth::Hung);
+                Err(Failure::NoAnswer(error.to_string()))
+            }
+        }
+    }
+}
+
+/// How far the bus can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum BusHealth {
+    /// It answered, or was not asked yet.
+    Good,
+    /// It was away for longer than [`BUS_RETRY_TIMEOUT`]: each question is tried once.
+    Unreliable,
+    /// A question was never answered: it is not asked again.
+    Hung,
+}

@@ -1,0 +1,44 @@
+//! What a probe found: whether a new connection gets through to an address.
+
+use serde::{Deserialize, Serialize};
+
+/// The result of a probe, and what was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    #[serde(rename = "probe")]
+    pub result: ProbeResult,
+    /// What was seen, for a person; printable.
+    #[serde(rename = "probe_detail")]
+    pub detail: String,
+}
+
+/// The four results of a probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeResult {
+    /// The server's KEXINIT arrived.
+    Ok,
+    /// Connected, got a banner or nothing at all, and closed before KEXINIT, three times.
+    Dead,
+    /// Refused with text, timed out, or no connection: nothing is known about the listener.
+    Inconclusive,
+    /// Not tried.
+    Skipped,
+}
+
+impl Probe {
+    /// A probe that was not made, and why.
+    pub fn skipped(why: &str) -> Self {
+        Self { result: ProbeResult::Skipped, detail: why.to_owned() }
+    }
+
+    /// The listener closes every connection.
+    pub fn is_dead(&self) -> bool {
+        self.result == ProbeResult::Dead
+    }
+
+    /// A new connection got through.
+    pub fn is_ok(&self) -> bool {
+        self.result == ProbeResult::Ok
+    }
+}

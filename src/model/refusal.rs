@@ -1,0 +1,107 @@
+//! Why nothing is done about a fault. Each reason has a plain sentence, and advice on what to do about it.
+
+use serde::{Deserialize, Serialize};
+
+/// A named reason not to act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub code: RefusalCode,
+    /// One sentence, with what was seen.
+    pub message: String,
+    /// What a person should do.
+    pub advice: String,
+}
+
+/// Each reason once: its type, its name in JSON, documentation and the journal, its sentence, and its advice.
+macro_rules! refusals {
+    ($($variant:ident $name:literal: $sentence:literal, $advice:literal;)*) => {
+        /// The reasons.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum RefusalCode {
+            $(#[doc = $sentence] #[serde(rename = $name)] $variant,)*
+        }
+
+        impl RefusalCode {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// As in JSON, documentation and the journal.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+
+            /// Its sentence, without what was seen.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Self::$variant => $sentence,)* }
+            }
+
+            /// What a person should do.
+            pub const fn advice(self) -> &'static str {
+                match self { $(Self::$variant => $advice,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    ConfigInvalid "config-invalid":
+        "the configuration of sshd is not valid, so a restart would leave no listener at all",
+        "Correct what `sshd -t` reports, then run: sshd-mend repair";
+    BinaryMissing "binary-missing":
+        "the program that the unit starts is not on disk",
+        "Install it again (apt-get install --reinstall openssh-server), then run: sshd-mend repair";
+    BinaryUnusable "binary-unusable":
+        "the sshd on disk does not serve a connection",
+        "Install it again (apt-get install --reinstall openssh-server) or repair what it names, then run: sshd-mend repair";
+    PackageUnconfigured "package-unconfigured":
+        "the package that sshd belongs to is not fully configured",
+        "Finish it (dpkg --configure -a), then run: sshd-mend repair";
+    UnitMissing "unit-missing":
+        "systemd knows no unit that would take over",
+        "Install openssh-server again, or run: systemctl daemon-reload; then: sshd-mend repair";
+    UnitMasked "unit-masked":
+        "a unit that would have to be started is masked",
+        "If SSH is wanted here, unmask it (systemctl unmask ssh.service ssh.socket), then run: sshd-mend repair";
+    NothingToStart "nothing-to-start":
+        "no unit that would take over from the old listener is enabled or may be started",
+        "Enable one of them (systemctl enable ssh.service), then run: sshd-mend repair";
+    AddressesNotCovered "addresses-not-covered":
+        "after a restart some addresses that are served now would no longer be",
+        "Add them to sshd_config (ListenAddress, Port) or to ssh.socket (ListenStream=), then run: sshd-mend repair";
+    BeingDebugged "being-debugged":
+        "a debugger is attached to the old listener",
+        "End the debugger (TracerPid in /proc/PID/status is its pid), then run: sshd-mend repair";
+    JobPending "job-pending":
+        "systemd has a job in its queue for a unit that would have to be restarted",
+        "See `systemctl list-jobs`; when it is done, run: sshd-mend repair";
+    WouldKillSessions "would-kill-sessions":
+        "a restart of the unit would end sessions or other processes that run in its control group",
+        "Set KillMode=process for the unit, or wait for them to end, then run: sshd-mend repair";
+    NotToBeRun "not-to-be-run":
+        "/etc/ssh/sshd_not_to_be_run exists: sshd is not wanted here, and a restart would not bring it back",
+        "If SSH is wanted here, remove that file, then run: sshd-mend repair";
+    ShuttingDown "shutting-down":
+        "the system is shutting down",
+        "Nothing: the next boot starts a fresh sshd";
+    CannotRecord "cannot-record":
+        "what is about to be done could not be recorded under /run, so an interrupted repair could not be finished",
+        "Make room in /run, or make it writable, then run: sshd-mend repair";
+    ForeignListener "foreign-listener":
+        "another program holds an address that ssh needs",
+        "See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair";
+    PolicyRcD "policy-rc.d":
+        "/usr/sbin/policy-rc.d does not allow a restart in this package run",
+        "Somebody has to do it by hand. Run: sshd-mend repair";
+    Suspended "suspended":
+        "SSHD_MEND_SUSPEND=1 is set for this package run",
+        "When the run is over, run: sshd-mend repair";
+}
+
+impl RefusalCode {
+    /// A refusal for this reason. `seen` completes its sentence.
+    pub fn because(self, seen: &str) -> Refusal {
+        let sentence = self.sentence();
+        let message = if seen.is_empty() { sentence.to_owned() } else { format!("{sentence}: {seen}") };
+        Refusal { code: self, message, advice: self.advice().to_owned() }
+    }
+}

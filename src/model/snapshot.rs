@@ -1,0 +1,112 @@
+//! The facts of one moment, before anybody judges them. A test can write down any machine it likes.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::intent::{InstanceIntent, Intent};
+use super::names;
+use super::process::{FileId, ListenSocket, Process};
+use super::unit::Unit;
+
+/// Everything that a diagnosis is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub host: Host,
+    /// The main one first: ssh.service with ssh.socket, whether they exist or not. Then every other active or failed
+    /// unit whose `ExecStart=` is an sshd.
+    pub instances: Vec<Instance>,
+    /// Every process whose program is called sshd, sshd-session or sshd-auth, wherever it runs.
+    pub processes: Vec<Process>,
+    /// Processes of such a name whose facts could not be read, and why.
+    pub unreadable: Vec<(i32, String)>,
+    /// TCP sockets in LISTEN that PID 1 holds.
+    pub systemd_holds: Vec<ListenSocket>,
+    /// TCP addresses in LISTEN that neither PID 1 nor one of `processes` holds.
+    pub foreign: Vec<SocketAddr>,
+    /// What an interrupted repair was about to do. `None` also while one is running.
+    pub intent: Option<Intent>,
+}
+
+/// Facts about the machine as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// `/run/sshd` is a directory. Without it sshd resets every connection after the client's KEXINIT.
+    pub runtime_directory: bool,
+    /// `/etc/ssh/sshd_not_to_be_run` exists: the administrator wants no sshd.
+    pub not_to_be_run: bool,
+    /// systemd is stopping the system.
+    pub shutting_down: bool,
+}
+
+/// One declared sshd.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    pub service: Unit,
+    /// The socket that starts it; [`Unit::absent`] if it has none.
+    pub socket: Unit,
+    /// What a socket with `Accept=yes` starts for each connection.
+    pub per_connection: Option<Unit>,
+    /// The socket of this instance's rescue; [`Unit::absent`] while there is none.
+    pub rescue: Unit,
+    pub program: Program,
+    /// Where the units want to serve. Looked up only if somebody else may hold that address: while they are not active,
+    /// or if another program is at a port of theirs.
+    pub wanted: BTreeSet<SocketAddr>,
+}
+
+/// An OpenSSH server on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// What `ExecStart=` names, with symbolic links resolved; else `/usr/sbin/sshd`.
+    pub path: PathBuf,
+    /// `None`: no such file.
+    pub file: Option<FileId>,
+}
+
+impl Instance {
+    /// Its name: that of its service.
+    pub fn name(&self) -> &str {
+        &self.service.name
+    }
+
+    /// It is the one of Debian's openssh-server. The alias that the administrator gave it does not matter.
+    pub fn units(&self) -> [&Unit; 2] {
+        [&self.service, &self.socket]
+    }
+
+    /// What is declared starts through the socket.
+    pub fn uses_socket(&self) -> bool {
+        self.socket.is_enabled() || self.socket.is_active()
+    }
+
+    /// It serves in a network namespace of its own, which is not examined.
+    pub fn is_elsewhere(&self) -> bool {
+        self.service.own_network || (self.uses_socket() && self.socket.own_network)
+    }
+}
+
+impl Snapshot {
+    /// The instance of Debian's openssh-server.
+    pub fn main(&self) -> Option<&Instance> {
+        self.instances.first()
+    }
+
+    /// The instance of that name.
+    pub fn instance(&self, name: &str) -> Option<&Instance> {
+        self.instances.iter().find(|instance| instance.name() == name)
+    }
+
+    /// It is the main instance.
+    pub fn is_main(&self, instance: &Instance) -> bool {
+        self.main().is_some_and(|main| main.name() == instance.name())
+    }
+
+    /// What is on record about an instance.
+    pub fn intent_of(&self, instance: &str) -> Option<&InstanceIntent> {
+        self.intent.as_ref().and_then(|intent| intent.of(instance))
+    }
+
+    /// What the main instance is called where systemd knows no such unit.
+    pub const MAIN: &'static str = names::SERVICE;
+}

@@ -1,0 +1,80 @@
+//! What was learned by trying the program on disk with the options of an instance, before anything is terminated.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+/// The trials of a run, and what policy-rc.d says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trials {
+    /// By the instance's service.
+    pub instances: BTreeMap<String, Trial>,
+    /// policy-rc.d's answer. Only the hook asks it.
+    pub policy: Policy,
+}
+
+/// What the program on disk does with the options of one instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// `sshd -t`
+    pub config: Check,
+    /// `sshd -i` up to its KEXINIT.
+    pub handshake: Check,
+    /// The addresses that sshd binds when no socket unit gives it any. `None`: sshd does not tell, see `config`.
+    pub own_addresses: Option<BTreeSet<SocketAddr>>,
+    /// Whether dpkg has finished with the package that owns the program.
+    pub package: Package,
+    /// The arguments with which the trial was made: those of `ExecStart=`, expanded, without those that choose how
+    /// sshd runs.
+    pub options: Vec<String>,
+    /// The text of the service's unit file and drop-ins, in systemd's order.
+    pub service_files: Vec<String>,
+    /// The same of the socket.
+    pub socket_files: Vec<String>,
+    /// Processes in the service's control group other than its main process.
+    pub other_processes: OtherProcesses,
+}
+
+/// A check of the program on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    Passed,
+    /// It failed, in the program's own words.
+    Failed(String),
+    /// It cannot be made before `/run/sshd` is there again, and nothing before that was wrong.
+    NeedsRuntimeDirectory,
+}
+
+/// dpkg's view of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Package {
+    /// Installed and configured, or owned by no package at all.
+    Ready,
+    /// In the middle of something: package and dpkg's status.
+    Unconfigured(String),
+}
+
+/// What policy-rc.d says about a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// There is none, nobody asked, or it allows the restart.
+    #[default]
+    Allows,
+    /// It denies the restart, or gave no usable answer: why.
+    Denies(String),
+}
+
+/// What else a stop of the unit would end, with a `KillMode=` that ends more than the main process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtherProcesses {
+    /// Their pids, without listeners.
+    Known(Vec<i32>),
+    /// The control group could not be read: why.
+    Unknown(String),
+}
+
+impl Trial {
+    /// The last checks can be made only where `/run/sshd` is.
+    pub fn needs_runtime_directory(&self) -> bool {
+        self.config == Check::NeedsRuntimeDirectory
+    }
+}

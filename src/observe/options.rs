@@ -1,0 +1,108 @@
+//! The options that a unit gives sshd, as systemd would pass them: with `$VARIABLES` of its environment put in.
+
+use crate::model::unit::Unit;
+
+/// Flags of sshd that take a value, and flags that choose how it runs: in the foreground, with debugging output, for one
+/// connection, as a test (sshd.c, `getopt`).
+const WITH_VALUE: &str = "CEbcfghkopu";
+const MODE: &str = "DdeitTGqrR";
+
+/// The arguments that a unit gives sshd, less those that choose how it runs.
+pub fn options(service: &Unit) -> Vec<String> {
+    let Some(exec) = service.sshd() else { return Vec::new() };
+    let mut environment: Vec<(String, String)> =
+        service.environment.iter().filter_map(|line| assignment(line)).collect();
+    for file in &service.environment_files {
+        if let Ok(text) = std::fs::read_to_string(file) {
+            environment.extend(text.lines().filter_map(assignment));
+        }
+    }
+    without_mode(&expand(&exec.arguments, &environment))
+}
+
+/// The arguments without the flags of [`MODE`], which may be joined: `-De`.
+fn without_mode(arguments: &[String]) -> Vec<String> {
+    let mut kept = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let Some(flags) = argument.strip_prefix('-').filter(|flags| !flags.is_empty()) else {
+            kept.push(argument.clone());
+            continue;
+        };
+        let value_at = flags.find(|flag| WITH_VALUE.contains(flag)).unwrap_or(flags.len());
+        let (modes, value) = flags.split_at(value_at);
+        let others: String = modes.chars().filter(|flag| !MODE.contains(*flag)).collect();
+        if !others.is_empty() || !value.is_empty() {
+            kept.push(format!("-{others}{value}"));
+        }
+        // Its value is the next argument.
+        if value.chars().count() == 1 {
+            kept.extend(arguments.next().cloned());
+        }
+    }
+    kept
+}
+
+/// `$NAME` as a word of its own becomes its value's words, `${NAME}` its value, `$$` a dollar sign (systemd.service(5),
+/// "Command lines"). Values are put in once: what looks like a variable in a value is none.
+pub fn expand(arguments: &[String], environment: &[(String, String)]) -> Vec<String> {
+    let value =
+        |name: &str| environment.iter().rev().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
+    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let mut expanded = Vec::new();
+    for argument in arguments {
+        if let Some(name) = argument.strip_prefix('$').filter(|name| is_name(name)) {
+            expanded.extend(value(name).split_whitespace().map(str::to_owned));
+            continue;
+        }
+        let mut text = String::new();
+        let mut rest = argument.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            text.push_str(before);
+            let braced = after.strip_prefix('{').and_then(|inside| inside.split_once('}'));
+            rest = if let Some((name, behind)) = braced.filter(|(name, _)| is_name(name)) {
+                text.push_str(value(name));
+                behind
+            } else {
+                text.push('$');
+                after.strip_prefix('$').unwrap_or(after)
+            };
+        }
+        text.push_str(rest);
+        expanded.push(text);
+    }
+    expanded
+}
+
+/// `NAME=value`, the value perhaps in quotes, as in systemd.exec(5), `EnvironmentFile=`.
+pub fn assignment(line: &str) -> Option<(String, String)> {
+    let line = line.trim();
+    let (key, value) = line.split_once('=').filter(|_| !line.starts_with(['#', ';']))?;
+    let value = value.trim();
+    let unquoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
+    Some((key.trim().to_owned(), unquoted.unwrap_or(value).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_that_choose_how_sshd_runs_are_left_out() {
+        let kept = |line: &str| without_mode(&line.split(' ').map(str::to_owned).collect::<Vec<_>>()).join(" ");
+        assert_eq!(kept("-D -p 22"), "-p 22");
+        assert_eq!(kept("-De -4 -f /etc/x -o -D"), "-4 -f /etc/x -o -D");
+        assert_eq!(kept("-D4p2222 -oPort=1"), "-4p2222 -oPort=1");
+    }
+
+    #[test]
+    fn options_of_the_service_are_those_that_systemd_would_pass() {
+        let arguments = ["-D", "$SSHD_OPTS", "-f", "${FILE}", "$"].map(str::to_owned);
+        let environment = ["SSHD_OPTS='-p 2222 -o X=y'", "FILE=/etc/x", "# SSHD_OPTS=no"].map(assignment);
+        let environment: Vec<_> = environment.into_iter().flatten().collect();
+        assert_eq!(expand(&arguments, &environment), ["-D", "-p", "2222", "-o", "X=y", "-f", "/etc/x", "$"]);
+        assert_eq!(expand(&["$MISSING".to_owned()], &environment), Vec::<String>::new());
+        let nested = [("A".to_owned(), "${A}${A}".to_owned())];
+        assert_eq!(expand(&["x${A}y$$z$".to_owned()], &nested), ["x${A}${A}y$z$"]);
+    }
+}

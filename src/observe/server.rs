@@ -1,0 +1,131 @@
+//! Would the program on disk serve connections, and on which addresses? It is tried: `sshd -t`, `sshd -T`, and `sshd -i`
+//! on a socketpair. No port is needed, and no listener is touched.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::options::options;
+use crate::host::command;
+use crate::host::deadline::Deadline;
+use crate::host::handshake::{Attempt, handshake};
+use crate::model::address;
+use crate::model::names::RUNTIME_DIRECTORY;
+use crate::model::snapshot::Instance;
+use crate::model::trial::Check;
+use crate::model::unit::Unit;
+
+/// Limits one run of sshd. `sshd -t` takes 20 ms.
+const SSHD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The unit that runs sshd for an instance: with `Accept=yes` not its service.
+pub(super) fn runs_sshd(instance: &Instance) -> &Unit {
+    let per_connection = instance.per_connection.as_ref().filter(|_| instance.uses_socket());
+    per_connection.filter(|unit| unit.exists()).unwrap_or(&instance.service)
+}
+
+/// The addresses that an instance's service would serve without its socket. `None` if the program does not tell.
+pub(super) fn own_addresses(instance: &Instance, deadline: Deadline) -> Option<BTreeSet<SocketAddr>> {
+    let options = options(&instance.service);
+    let program = &instance.program.path;
+    effective_addresses(program, "-T", &options, deadline)
+        .or_else(|| effective_addresses(program, "-G", &options, deadline))
+}
+
+/// Configuration, handshake, and addresses.
+pub(super) fn try_program(
+    program: &Path,
+    options: &[String],
+    deadline: Deadline,
+) -> (Check, Check, Option<BTreeSet<SocketAddr>>) {
+    let config = check_config(program, options, deadline);
+    match &config {
+        Check::Passed => {
+            let handshake = check_handshake(program, options, deadline);
+            let addresses = effective_addresses(program, "-T", options, deadline);
+            (config, handshake, addresses)
+        }
+        Check::Failed(_) => (config, Check::Failed("its configuration is not valid".to_owned()), None),
+        // `-T` needs /run/sshd; `-G` does not, but came with 9.3.
+        Check::NeedsRuntimeDirectory => {
+            let addresses = effective_addresses(program, "-G", options, deadline);
+            (config, Check::NeedsRuntimeDirectory, addresses)
+        }
+    }
+}
+
+fn arguments<'a>(mode: &[&'a str], options: &'a [String]) -> Vec<&'a str> {
+    mode.iter().copied().chain(options.iter().map(String::as_str)).collect()
+}
+
+fn check_config(program: &Path, options: &[String], deadline: Deadline) -> Check {
+    match command::run(program, &arguments(&["-t"], options), deadline.at_most(SSHD_TIMEOUT)) {
+        Ok(finished) if finished.succeeded() => Check::Passed,
+        // Only after configuration and host keys have passed (main, sshd.c). Warnings may precede it.
+        Ok(finished)
+            if finished.last_words() == format!("Missing privilege separation directory: {RUNTIME_DIRECTORY}") =>
+        {
+            Check::NeedsRuntimeDirectory
+        }
+        Ok(finished) => Check::Failed(finished.last_words()),
+        Err(error) => Check::Failed(format!("{} -t: {error}", program.display())),
+    }
+}
+
+/// Lets the program on disk serve one connection.
+fn check_handshake(program: &Path, options: &[String], deadline: Deadline) -> Check {
+    let limit = deadline.at_most(SSHD_TIMEOUT);
+    let attempt = (|| -> io::Result<(Attempt, String)> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let output = OwnedFd::from(theirs.try_clone()?);
+        let mut errors = command::memory_file()?;
+        let mut command = command::command(program, &arguments(&["-i", "-e"], options));
+        command.stdin(OwnedFd::from(theirs)).stdout(output).stderr(errors.try_clone()?);
+        let child = command.spawn()?;
+        drop(command); // and with it our copies of the server's end
+        let attempt = handshake(&mut ours, limit);
+        drop(ours);
+        command::wait(child, limit)?;
+        Ok((attempt, command::read_back(&mut errors)?))
+    })();
+    match attempt {
+        Ok((Attempt::Kexinit(_), _)) => Check::Passed,
+        Ok((attempt, printed)) => {
+            let last = printed.lines().rev().find(|line| !line.trim().is_empty()).map(str::trim);
+            Check::Failed(last.map_or_else(|| format!("{attempt:?}"), str::to_owned))
+        }
+        Err(error) => Check::Failed(format!("{} -i: {error}", program.display())),
+    }
+}
+
+/// Addresses from the effective configuration. `None` if the program does not tell.
+fn effective_addresses(
+    program: &Path,
+    mode: &str,
+    options: &[String],
+    deadline: Deadline,
+) -> Option<BTreeSet<SocketAddr>> {
+    let finished = command::run(program, &arguments(&[mode], options), deadline.at_most(SSHD_TIMEOUT)).ok()?;
+    finished.succeeded().then(|| listen_addresses(&finished.output))
+}
+
+/// The `listenaddress` lines of `sshd -T`.
+pub fn listen_addresses(effective: &str) -> BTreeSet<SocketAddr> {
+    effective.lines().filter_map(|line| line.strip_prefix("listenaddress ")).filter_map(address::parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_of_listenaddress() {
+        let text = "port 22\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:2222\npermitlisten any\n";
+        let expected = ["[::]:22", "0.0.0.0:2222"].map(|a| a.parse().expect("an address"));
+        assert_eq!(listen_addresses(text), BTreeSet::from(expected));
+    }
+}

@@ -1,0 +1,74 @@
+//! Everything that is tried before an instance's listener may be replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::options::options;
+use super::policy::{self, POLICY_RC_D};
+use super::{control_group, package, server};
+use crate::host::deadline::Deadline;
+use crate::model::names::{SERVICE, SOCKET};
+use crate::model::snapshot::{Instance, Snapshot};
+use crate::model::trial::{Check, OtherProcesses, Policy, Trial, Trials};
+
+/// Tries the programs of these instances.
+pub fn trials(snapshot: &Snapshot, instances: &[String], ask_policy: bool, deadline: Deadline) -> Trials {
+    let involved: Vec<&Instance> = instances.iter().filter_map(|name| snapshot.instance(name)).collect();
+    let tried: BTreeMap<String, Trial> =
+        involved.iter().map(|instance| (instance.name().to_owned(), trial(snapshot, instance, deadline))).collect();
+    let policy = if ask_policy && !tried.is_empty() {
+        let others = involved.iter().filter(|instance| !snapshot.is_main(instance)).map(|instance| instance.name());
+        policy::ask(Path::new(POLICY_RC_D), [SERVICE, SOCKET].into_iter().chain(others), deadline)
+    } else {
+        Policy::Allows
+    };
+    Trials { instances: tried, policy }
+}
+
+fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial {
+    let unit = server::runs_sshd(instance);
+    let options = options(unit);
+    let program = &instance.program.path;
+    let (config, handshake, own_addresses) = match (&unit.exec_start, unit.sshd()) {
+        (Some(exec), None) => {
+            let what =
+                format!("{} starts {}, which is not an sshd and cannot be tried", unit.name, exec.path.display());
+            (Check::Passed, Check::Failed(what), None)
+        }
+        _ => server::try_program(program, &options, deadline),
+    };
+    Trial {
+        config,
+        handshake,
+        own_addresses,
+        package: package::package(program, deadline),
+        options,
+        service_files: texts(&unit.files),
+        socket_files: texts(&instance.socket.files),
+        other_processes: other_processes(snapshot, instance),
+    }
+}
+
+/// The files of a unit, in systemd's order. One that is gone says nothing any more.
+fn texts(files: &[PathBuf]) -> Vec<String> {
+    files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect()
+}
+
+fn other_processes(snapshot: &Snapshot, instance: &Instance) -> OtherProcesses {
+    let service = &instance.service;
+    if service.spares_other_processes() {
+        return OtherProcesses::Known(Vec::new());
+    }
+    // A unit that systemd has lost track of has processes, and no control group in systemd's words.
+    let left_over = snapshot.processes.iter().filter(|process| process.unit.as_deref() == Some(instance.name()));
+    let mut groups: BTreeSet<&str> = left_over.map(|process| process.control_group.as_str()).collect();
+    groups.insert(&service.control_group);
+    let mut pids = BTreeSet::new();
+    for group in groups {
+        match control_group::processes(group) {
+            Ok(found) => pids.extend(found),
+            Err(error) => return OtherProcesses::Unknown(format!("{group}: {error}")),
+        }
+    }
+    OtherProcesses::Known(pids.into_iter().filter(|pid| service.main_pid != Some(*pid)).collect())
+}
