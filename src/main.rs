@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use sshd_mend::act::record::Record;
 use sshd_mend::agent::notice::Notice;
-use sshd_mend::agent::{Run, repair_unit};
+use sshd_mend::agent::{Run, Task, repair_unit};
 use sshd_mend::cli::{CARRY_OUT, Cli, Command};
 use sshd_mend::host::capabilities;
 use sshd_mend::host::log::{self as journal, Journal};
@@ -20,7 +20,7 @@ use sshd_mend::host::signals::Signals;
 use sshd_mend::host::watchdog::Watchdog;
 use sshd_mend::model::plan::Trigger;
 use sshd_mend::model::refusal::RefusalCode;
-use sshd_mend::observe::{Unexaminable, examinable};
+use sshd_mend::observe::examinable;
 use sshd_mend::report::{self, Outcome, Style};
 use sshd_mend::settings::{self, Hook, Settings};
 
@@ -65,21 +65,16 @@ fn main() -> ExitCode {
         Err(_) if is_hook => return ExitCode::SUCCESS,
         Err(error) => return finish(&Outcome::unknown("", &error), false, style(&cli)),
     };
-    match cli.command {
+    let (task, json) = match cli.command {
         Command::Hook => {
             hook(&signals, &watchdog, style(&cli));
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        Command::Check { json } => {
-            finish(&person("check", &signals, &watchdog, |run| run.examine(false)), json, style(&cli))
-        }
-        Command::Repair { dry_run: true, json } => {
-            finish(&person("repair", &signals, &watchdog, |run| run.examine(true)), json, style(&cli))
-        }
-        Command::Repair { dry_run: false, json } => {
-            finish(&person("repair", &signals, &watchdog, |run| run.repair()), json, style(&cli))
-        }
-    }
+        Command::Check { json } => (Task::Check, json),
+        Command::Repair { dry_run: true, json } => (Task::DryRun, json),
+        Command::Repair { dry_run: false, json } => (Task::Repair, json),
+    };
+    finish(&person(task, &signals, &watchdog), json, style(&cli))
 }
 
 /// Added to the limits of a run, for the watchdog.
@@ -94,21 +89,15 @@ fn watch(status: u8) -> Watchdog {
     Watchdog::start(settings.deadline * 2 + WATCHDOG_MARGIN, status)
 }
 
-type Examined = Result<Outcome, Unexaminable>;
-
 /// A run that a person asked for.
-fn person(
-    command: &'static str,
-    signals: &Signals,
-    watchdog: &Watchdog,
-    run: impl Fn(&Run<'_>) -> Examined,
-) -> Outcome {
+fn person(task: Task, signals: &Signals, watchdog: &Watchdog) -> Outcome {
     let settings = match settings::read(Path::new(settings::PATH)) {
         Ok(settings) => settings,
-        Err(error) => return Outcome::unknown(command, &error.to_string()),
+        Err(error) => return Outcome::unknown(task.command(), &error.to_string()),
     };
-    let outcome = examinable().and_then(|()| run(&Run::new(command, Trigger::Repair, settings, signals, watchdog)));
-    outcome.unwrap_or_else(|error| Outcome::unknown(command, &error.to_string()))
+    let run = Run::new(task, settings, signals, watchdog);
+    let outcome = examinable().and_then(|()| if task == Task::Repair { run.repair() } else { run.examine() });
+    outcome.unwrap_or_else(|error| Outcome::unknown(task.command(), &error.to_string()))
 }
 
 /// A run inside a package run: silent if there is nothing to say, and never a reason for the package run to fail.
@@ -120,11 +109,11 @@ fn hook(signals: &Signals, watchdog: &Watchdog, style: Style) {
     if settings.hook == Hook::Off || examinable().is_err() {
         return;
     }
-    let run = Run::new("hook", Trigger::Hook, settings, signals, watchdog);
+    let run = Run::new(Task::Hook, settings, signals, watchdog);
     let suspended = std::env::var_os("SSHD_MEND_SUSPEND").is_some_and(|value| value == "1");
     let outcome = match (suspended, settings.hook) {
         (true, _) => run.refuse(RefusalCode::Suspended),
-        (false, Hook::Report) => run.examine(false),
+        (false, Hook::Report) => run.examine(),
         (false, _) => run.repair(),
     };
     let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown("hook", &error.to_string()));
@@ -146,7 +135,7 @@ fn work(signals: &Signals, watchdog: &Watchdog) -> ExitCode {
     let settings = settings::read(Path::new(settings::PATH)).unwrap_or_default();
     let record = Record::open();
     let trigger = record.as_ref().map_or(Trigger::Repair, Record::accept_request);
-    let run = Run::new("repair", trigger, settings, signals, watchdog);
+    let run = Run::new(Task::CarryOut(trigger), settings, signals, watchdog);
     let outcome = examinable().and_then(|()| run.repair_here());
     let outcome = outcome.unwrap_or_else(|error| Outcome::unknown("repair", &error.to_string()));
     let status = outcome.exit_status;

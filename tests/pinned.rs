@@ -1,9 +1,9 @@
-//! The pinned process, against real children: a program that was deleted, SIGTERM ignored, a zombie, a pid used again.
+//! The pinned process, against real children: SIGTERM ignored, a stopped one, a zombie, a thread, a pid used again.
 //! Needs root, as the program does.
 #![allow(missing_docs)]
 
-use sshd_mend::deadline::Deadline;
-use sshd_mend::pid_ref::PidRef;
+use sshd_mend::host::deadline::Deadline;
+use sshd_mend::host::pid_ref::PidRef;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -48,6 +48,32 @@ fn a_process_that_ignores_sigterm_is_waited_for_and_killed() {
     pinned.kill().expect("signalled");
     assert!(pinned.wait(soon()).expect("polled"));
     child.wait().expect("reaped");
+}
+
+/// SIGTERM alone would wait in the queue of a stopped process, as a listener under `kill -STOP` is one.
+#[test]
+fn a_process_that_was_stopped_is_ended_as_quickly_as_another() {
+    let mut child = ready("true");
+    let pinned = PidRef::open(id(&child)).expect("pinned").expect("alive");
+    stop(&child);
+    pinned.terminate().expect("signalled");
+    assert!(pinned.wait(soon()).expect("polled"), "it is still stopped");
+    child.wait().expect("reaped");
+}
+
+fn stop(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).expect("signalled");
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("alive");
+    while !state().contains(") T ") {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_thread_that_leads_no_process_cannot_be_pinned() {
+    let pinned = std::thread::spawn(|| PidRef::open(rustix::thread::gettid().as_raw_nonzero().get()));
+    assert!(pinned.join().expect("a thread").expect("no error").is_none());
 }
 
 #[test]

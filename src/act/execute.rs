@@ -123,8 +123,11 @@ impl<'a, M: Machine> Work<'a, M> {
             End::Lost(lost) if !self.machine.is_active(&self.replacement.start.serves) => self.rescue(lost),
             end => end,
         };
-        if matches!(end, End::Served | End::Unverified(_)) {
-            self.forget();
+        match end {
+            End::Served | End::Unverified(_) => self.forget(),
+            // Nobody lost anything by it: the unit had failed before, and its state says so.
+            _ if !self.replacement.ends_something() => self.withdraw(before),
+            _ => {}
         }
         end
     }

@@ -241,7 +241,7 @@ impl Record {
 }
 
 /// A repair is running right now.
-pub fn is_repair_running() -> bool {
+fn is_repair_running() -> bool {
     Record::open_existing().is_ok_and(|record| {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let lock = rustix::fs::openat(&record.0, LOCK, flags, Mode::empty());
@@ -249,18 +249,30 @@ pub fn is_repair_running() -> bool {
     })
 }
 
-/// The intents of repairs that were interrupted. Creates nothing.
-pub fn interrupted() -> Option<Intent> {
-    let record = Record::open_existing().ok()?;
-    let intent = record.intent()?;
-    // In this order: a repair that ends in between has taken its intent off the record.
-    if is_repair_running() { None } else { record.intent().filter(|again| *again == intent) }
+/// Waits until no repair is running. False: one still is at the deadline.
+pub fn wait_for_repair(deadline: Deadline) -> bool {
+    while is_repair_running() {
+        if deadline.has_passed() {
+            return false;
+        }
+        std::thread::sleep(LOCK_POLL_INTERVAL);
+    }
+    true
 }
 
-/// Names this boot.
+/// The intents on record: those of an interrupted repair, unless one is running. Creates nothing.
+pub fn intent() -> Option<Intent> {
+    Record::open_existing().ok()?.intent()
+}
+
+/// Names this boot, as PID 1 sees it: systemd-nspawn mounts a file of its own over `boot_id`, which is missing in the
+/// mount namespace that the repair unit gets from systemd 252.
 ///
 /// # Errors
 /// /proc is not what it should be.
 pub fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    let read = |path: &str| std::fs::read_to_string(path);
+    let text =
+        read("/proc/1/root/proc/sys/kernel/random/boot_id").or_else(|_| read("/proc/sys/kernel/random/boot_id"))?;
+    Ok(text.trim().to_owned())
 }

@@ -74,7 +74,7 @@ impl Run<'_> {
         let verdict = match () {
             () if !first.diagnosis.applicable => Verdict::NotApplicable,
             () if rescued => Verdict::Rescued,
-            () => Verdict::of_state(severity),
+            () => Verdict::of(first.diagnosis.findings.iter()),
         };
         let refusals = first.plan.refusals().map(|(_, refusal)| refusal.clone()).next();
         let mut units = std::collections::BTreeMap::new();
@@ -84,7 +84,7 @@ impl Run<'_> {
         }
         Outcome {
             schema: SCHEMA,
-            command: self.command.to_owned(),
+            command: self.task.command().to_owned(),
             dry_run: false,
             verdict,
             exit_status: verdict.exit_status(severity),
@@ -130,7 +130,7 @@ fn verdict(instance: &InstanceOutcome, last: &Assessment, execution: &Execution,
         // First aid is for every instance.
         let aided = !execution.first_aid.is_empty() && !instance.addresses.is_empty();
         let failed = execution.first_aid.iter().any(|step| step.result.is_err());
-        return match Verdict::of_state(remaining) {
+        return match Verdict::of(last.diagnosis.of(&instance.instance)) {
             Verdict::Healthy if aided && failed => Verdict::Unverified,
             Verdict::Healthy if aided => Verdict::Repaired,
             Verdict::Broken if aided => Verdict::Failed,
@@ -164,7 +164,6 @@ fn finish(outcome: &mut Outcome, last: &Assessment, acted: bool) {
 /// An instance that nothing is done to.
 fn state(instance: &Instance, assessment: &Assessment) -> InstanceOutcome {
     let name = instance.name();
-    let findings = assessment.diagnosis.of(name).map(|finding| finding.severity).max();
     let rescued = instance.rescue.is_active();
     let listeners = assessment.diagnosis.listeners_of(name).flat_map(|listener| listener.addresses.iter().copied());
     let by_systemd = [&instance.socket, &instance.rescue].into_iter().filter(|socket| socket.is_active());
@@ -176,7 +175,7 @@ fn state(instance: &Instance, assessment: &Assessment) -> InstanceOutcome {
         verdict: match () {
             () if rescued => Verdict::Rescued,
             () if !installed => Verdict::NotApplicable,
-            () => Verdict::of_state(findings),
+            () => Verdict::of(assessment.diagnosis.of(name)),
         },
         addresses: listeners.chain(by_systemd).collect(),
         refusal: assessment.plan.of(name).and_then(|plan| match &plan.decision {

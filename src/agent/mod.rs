@@ -5,7 +5,7 @@ mod conclude;
 pub mod notice;
 pub mod repair_unit;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::act::record::{self, Record};
 use crate::act::{self, Host};
@@ -29,17 +29,59 @@ pub use assess::Probing;
 /// A listener may change while it is examined (somebody restarts ssh.service). The machine is assessed so often at most.
 const ASSESSMENTS_MAX: usize = 4;
 
+/// How long `check` waits for a repair that is running: what it sees in the middle of one means little.
+const REPAIR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limits each examination of the repair unit. `DEADLINE=` is for those who wait for it.
+const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the program was started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    Check,
+    DryRun,
+    Repair,
+    Hook,
+    /// What the repair unit does, for whoever asked.
+    CarryOut(Trigger),
+}
+
+impl Task {
+    /// check, repair or hook.
+    pub const fn command(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::DryRun | Self::Repair | Self::CarryOut(_) => "repair",
+            Self::Hook => "hook",
+        }
+    }
+
+    const fn trigger(self) -> Trigger {
+        match self {
+            Self::Hook => Trigger::Hook,
+            Self::CarryOut(trigger) => trigger,
+            Self::Check | Self::DryRun | Self::Repair => Trigger::Repair,
+        }
+    }
+
+    /// The hook runs dozens of times a day, and each probe is a line in sshd's log.
+    const fn probing(self) -> Probing {
+        match self {
+            Self::Hook => Probing::Suspects,
+            _ => Probing::All,
+        }
+    }
+}
+
 /// One run of the program.
 pub struct Run<'a> {
-    /// check, repair or hook.
-    pub command: &'static str,
-    /// Who asks.
-    pub trigger: Trigger,
-    pub settings: Settings,
-    pub signals: &'a Signals,
-    pub watchdog: &'a Watchdog,
-    pub manager: Manager,
-    pub begun: Instant,
+    task: Task,
+    settings: Settings,
+    signals: &'a Signals,
+    watchdog: &'a Watchdog,
+    manager: Manager,
+    begun: Instant,
+    /// Of the whole run, `DEADLINE=`.
+    deadline: Deadline,
 }
 
 /// The sessions that were open when a repair began, pinned.
@@ -47,24 +89,21 @@ struct PinnedSessions(Vec<PidRef>);
 
 impl<'a> Run<'a> {
     /// A run that begins now.
-    pub fn new(
-        command: &'static str,
-        trigger: Trigger,
-        settings: Settings,
-        signals: &'a Signals,
-        watchdog: &'a Watchdog,
-    ) -> Self {
-        Self { command, trigger, settings, signals, watchdog, manager: Manager::new(), begun: Instant::now() }
+    pub fn new(task: Task, settings: Settings, signals: &'a Signals, watchdog: &'a Watchdog) -> Self {
+        let (manager, begun) = (Manager::new(), Instant::now());
+        Self { task, settings, signals, watchdog, manager, begun, deadline: Deadline::after(settings.deadline) }
     }
 
     /// Examines, and says what a repair would do.
     ///
     /// # Errors
     /// The machine could not be examined.
-    pub fn examine(&self, dry_run: bool) -> Result<Outcome, Unexaminable> {
-        let assessment = self.assess(record::interrupted())?;
-        let mut outcome = Outcome { dry_run, ..self.outcome(&assessment, &assessment) };
-        if record::is_repair_running() {
+    pub fn examine(&self) -> Result<Outcome, Unexaminable> {
+        let is_idle = record::wait_for_repair(self.deadline.at_most(REPAIR_TIMEOUT));
+        let assessment = self.assess(record::intent())?;
+        let mut outcome = self.outcome(&assessment, &assessment);
+        outcome.dry_run = self.task == Task::DryRun;
+        if !is_idle {
             outcome.notes.push("a repair is running right now: check again in a moment".to_owned());
         }
         Ok(outcome)
@@ -78,20 +117,20 @@ impl<'a> Run<'a> {
     pub fn repair(&self) -> Result<Outcome, Unexaminable> {
         let mut last_outcome = repair_unit::time_of_last_outcome();
         if repair_unit::is_busy(&self.manager) {
-            return self.follow();
+            return self.follow(None);
         }
-        let mut assessment = self.assess(record::interrupted())?;
+        let mut assessment = self.assess(record::intent())?;
         // What was seen while a repair was running means nothing.
         for _ in 1..ASSESSMENTS_MAX {
             if repair_unit::is_busy(&self.manager) {
-                return self.follow();
+                return self.follow(Some(assessment));
             }
             let now = repair_unit::time_of_last_outcome();
             if now == last_outcome {
                 break;
             }
             last_outcome = now;
-            assessment = self.assess(record::interrupted())?;
+            assessment = self.assess(record::intent())?;
         }
         if assessment.plan.is_empty() {
             assessment.report();
@@ -100,7 +139,7 @@ impl<'a> Run<'a> {
         }
         // Creating a directory terminates nothing: first aid needs no supervisor.
         if assessment.plan.replaces() && repair_unit::is_installed(&self.manager) {
-            return self.follow();
+            return self.follow(Some(assessment));
         }
         let unsupervised = assessment.plan.replaces();
         let mut outcome = self.repair_here()?;
@@ -110,17 +149,22 @@ impl<'a> Run<'a> {
         Ok(outcome)
     }
 
-    fn follow(&self) -> Result<Outcome, Unexaminable> {
-        let limit = Deadline::after(self.settings.deadline * 2);
-        match repair_unit::follow(self.trigger, &self.manager, self.signals, limit) {
-            Ok(outcome) => Ok(Outcome { command: self.command.to_owned(), duration_ms: self.elapsed(), ..outcome }),
+    /// `known`: what was found before the unit was started.
+    fn follow(&self, known: Option<Assessment>) -> Result<Outcome, Unexaminable> {
+        match repair_unit::follow(self.task.trigger(), &self.manager, self.signals, self.deadline) {
+            Ok(outcome) => {
+                Ok(Outcome { command: self.task.command().to_owned(), duration_ms: self.elapsed(), ..outcome })
+            }
             // Whatever keeps the unit from running its program here: a person is there to see that it is done.
-            Err(FollowError::NoOutcome) if self.trigger == Trigger::Repair && record::interrupted().is_none() => {
+            Err(FollowError::NoOutcome) if self.task == Task::Repair && record::intent().is_none() => {
                 let mut outcome = self.repair_here()?;
                 outcome.notes.push(format!("{}. This process did the work itself", FollowError::NoOutcome));
                 Ok(outcome)
             }
-            Err(error) => Ok(self.unknown_result(&self.assess(record::interrupted())?, &error)),
+            Err(error) => {
+                let assessment = known.map_or_else(|| self.assess(record::intent()), Ok)?;
+                Ok(self.unknown_result(&assessment, &error))
+            }
         }
     }
 
@@ -129,7 +173,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The machine could not be examined.
     pub fn refuse(&self, code: RefusalCode) -> Result<Outcome, Unexaminable> {
-        let mut assessment = self.assess(record::interrupted())?;
+        let mut assessment = self.assess(record::intent())?;
         let would_act = !assessment.plan.is_empty() || assessment.plan.refusals().next().is_some();
         if would_act {
             for instance in &mut assessment.plan.instances {
@@ -144,11 +188,13 @@ impl<'a> Run<'a> {
     }
 
     fn assess(&self, intent: Option<Intent>) -> Result<Assessment, Unexaminable> {
-        let probing = match self.command {
-            "hook" => Probing::Suspects,
-            _ => Probing::All,
+        let deadline = match self.task {
+            Task::CarryOut(_) => Deadline::after(EXAMINATION_TIMEOUT),
+            _ => self.deadline,
         };
-        Assessment::make(&self.manager, intent, self.trigger, probing, Deadline::after(self.settings.deadline))
+        let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), self.task.probing(), deadline);
+        self.watchdog.progress();
+        assessment
     }
 
     /// Examines, and repairs what is broken in this process: the least invasive step first, and an examination after
@@ -158,7 +204,7 @@ impl<'a> Run<'a> {
     /// The machine could not be examined.
     pub fn repair_here(&self) -> Result<Outcome, Unexaminable> {
         let record = Record::open();
-        let lock = record.as_ref().ok().map(|record| record.lock(Deadline::after(self.settings.deadline)));
+        let lock = record.as_ref().ok().map(|record| record.lock(self.deadline));
         // The lock is held, so an intent on record is that of an interrupted repair.
         let assess = || self.assess(record.as_ref().ok().and_then(Record::intent));
         let first = assess()?;

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::role::role;
+use super::role::{instance_of, role};
 use crate::model::address::{collide, list, reaches};
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Role, Severity};
 use crate::model::names::RUNTIME_DIRECTORY;
+use crate::model::probe::ProbeResult;
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::{Instance, Snapshot};
+use crate::model::unit::{ActiveState, LoadState, Unit};
 
 /// Everything that is wrong, in no order.
 pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Finding> {
@@ -22,7 +24,12 @@ pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Findi
             instance: None,
             pid: None,
             message: format!(
-                "{RUNTIME_DIRECTORY} is missing: sshd resets every new connection after the client's KEXINIT"
+                "{RUNTIME_DIRECTORY} is missing: sshd resets every new connection after the client's KEXINIT{}",
+                if is_disabled(snapshot) {
+                    ". It is not created, since the administrator disabled SSH here"
+                } else {
+                    ""
+                }
             ),
         });
     }
@@ -49,6 +56,13 @@ fn about_listener(listener: &Listener) -> Option<Finding> {
         (false, Some(unit)) if listener.probe.is_dead() => (
             FindingCode::ListenerDead,
             format!("sshd {pid} of {unit} is current, but closes every new connection. See: journalctl -u {unit}"),
+        ),
+        (false, Some(unit)) if listener.probe.result == ProbeResult::Inconclusive => (
+            FindingCode::NotAnswering,
+            format!(
+                "sshd {pid} of {unit} is current, but whether it lets anybody in is not known: {}. See: journalctl -u {unit}",
+                listener.probe.detail
+            ),
         ),
         (false, Some(_)) => return None,
     };
@@ -98,20 +112,37 @@ fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listene
     findings
 }
 
-/// Addresses that an interrupted repair was about to serve again, and that nobody serves.
-pub(super) fn lost_addresses(snapshot: &Snapshot, instance: &Instance) -> BTreeSet<SocketAddr> {
-    let Some(intent) = snapshot.intent_of(instance.name()) else { return BTreeSet::new() };
-    let served = served(snapshot);
-    let is_served = |address: SocketAddr| served.iter().any(|have| reaches(*have, address));
-    intent.addresses.iter().copied().filter(|address| !is_served(*address)).collect()
+/// The administrator wants no sshd: the file that keeps it from running is there, or every unit is masked.
+pub(super) fn is_disabled(snapshot: &Snapshot) -> bool {
+    let is_masked = |instance: &Instance| {
+        let mut units = instance.units().into_iter().filter(|unit| unit.exists()).peekable();
+        units.peek().is_some() && units.all(|unit| unit.load == LoadState::Masked)
+    };
+    snapshot.host.not_to_be_run || snapshot.instances.iter().all(is_masked)
 }
 
-/// Addresses at which a listener of this host, or systemd for one, is reached.
-pub(super) fn served(snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
-    held_by_listeners(snapshot)
-        .into_iter()
-        .chain(snapshot.systemd_holds.iter().flat_map(ListenSocket::reached_at))
-        .collect()
+/// Addresses that an interrupted repair was about to serve again, and that the instance does not serve.
+pub(super) fn lost_addresses(snapshot: &Snapshot, instance: &Instance) -> BTreeSet<SocketAddr> {
+    let Some(intent) = snapshot.intent_of(instance.name()) else { return BTreeSet::new() };
+    unserved(&intent.addresses, &served_by(snapshot, instance))
+}
+
+fn unserved(wanted: &BTreeSet<SocketAddr>, served: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+    let is_served = |address: SocketAddr| served.iter().any(|have| reaches(*have, address));
+    wanted.iter().copied().filter(|address| !is_served(*address)).collect()
+}
+
+/// Addresses at which a listener of an instance, or systemd for it, is reached.
+fn served_by(snapshot: &Snapshot, instance: &Instance) -> BTreeSet<SocketAddr> {
+    let is_own = |process: &&Process| {
+        role(process, snapshot) == Role::Listener
+            && instance_of(process, snapshot).is_some_and(|of| of.name() == instance.name())
+    };
+    let sockets = [&instance.socket, &instance.rescue].into_iter().filter(|socket| socket.is_active());
+    let declared: BTreeSet<SocketAddr> = sockets.flat_map(Unit::tcp_addresses).collect();
+    let held = snapshot.systemd_holds.iter().filter(|socket| declared.contains(&socket.address));
+    let own = snapshot.processes.iter().filter(is_own);
+    own.flat_map(Process::reached_at).chain(held.flat_map(ListenSocket::reached_at)).collect()
 }
 
 fn held_by_listeners(snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
@@ -163,15 +194,15 @@ fn other_program(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener
     (!taken.is_empty()).then(|| format!("{effect}: {}", taken.join(", ")))
 }
 
-fn about_units(
-    snapshot: &Snapshot,
-    instance: &Instance,
-    listeners: &[Listener],
-) -> Option<(FindingCode, Severity, String)> {
+type UnitFinding = (FindingCode, Severity, String);
+
+fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Option<UnitFinding> {
     let [service, socket] = instance.units();
-    let owned = |listener: &Listener| listener.unit.as_deref() == Some(instance.name());
-    let at_rest = !service.job && !socket.job;
-    if listeners.iter().any(owned) && socket.is_enabled() && !socket.is_active() && at_rest {
+    let own: Vec<&Listener> = listeners.iter().filter(|listener| listener.instance == instance.name()).collect();
+    let is_owned = own.iter().any(|listener| listener.unit.as_deref() == Some(instance.name()));
+    // The next attempt of `Restart=` shows as a queued job, and nobody listens meanwhile.
+    let at_rest = instance.units().iter().all(|unit| !unit.job || unit.waits_after_failure());
+    if is_owned && socket.is_enabled() && !socket.is_active() && at_rest {
         let message = format!(
             "{socket} is enabled but not active, and sshd serves by itself. To have the socket back, from a session that may end: \
              systemctl stop {service}; systemctl start {socket}",
@@ -180,27 +211,68 @@ fn about_units(
         );
         return Some((FindingCode::SocketDetached, Severity::Info, message));
     }
-    let orphan = |listener: &Listener| listener.orphan && listener.instance == instance.name();
-    let in_its_place = listeners.iter().any(|listener| orphan(listener) || owned(listener));
-    let nobody = !in_its_place && !service.is_active() && !socket.is_active() && at_rest;
-    if !nobody || snapshot.host.not_to_be_run {
+    if service.is_active() || socket.is_active() {
+        return if instance.is_elsewhere() { None } else { about_active_units(snapshot, instance, is_owned) };
+    }
+    if !own.is_empty() || !at_rest || snapshot.host.not_to_be_run {
         return None;
     }
-    let failed: Vec<&str> = instance.units().iter().filter(|u| u.has_failed()).map(|u| u.name.as_str()).collect();
+    about_idle_units(snapshot, instance)
+}
+
+/// What systemd calls active, and does not serve.
+fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) -> Option<UnitFinding> {
+    let [service, socket] = instance.units();
+    let served = served_by(snapshot, instance);
+    let declared: BTreeSet<SocketAddr> = socket.tcp_addresses().collect();
+    if socket.active == ActiveState::Active && !declared.is_empty() && unserved(&declared, &served) == declared {
+        let message = format!(
+            "{} is active, but nothing listens at its addresses ({}): a reload that changes them closes them",
+            socket.name,
+            list(&declared)
+        );
+        return Some((FindingCode::SocketDeaf, Severity::Critical, message));
+    }
+    if service.active == ActiveState::Active && !is_owned && !(socket.is_active() && socket.accept) {
+        let message = format!(
+            "{} is active, but no listener of it is seen: its program may not be the one that it starts now ({})",
+            service.name,
+            instance.program.path.display()
+        );
+        return Some((FindingCode::Unseen, Severity::Warning, message));
+    }
+    // Where IPv6 is switched off, sshd serves its other wildcard alone.
+    let is_served_otherwise =
+        |address: &SocketAddr| address.ip().is_unspecified() && served.iter().any(|have| have.port() == address.port());
+    let mut missing = unserved(&instance.wanted, &served);
+    missing.retain(|address| !is_served_otherwise(address));
+    if missing.is_empty() || snapshot.is_main(instance) {
+        return None;
+    }
+    let message = format!("{} does not serve everything that it declares: {} is missing", service.name, list(&missing));
+    Some((FindingCode::InstanceDown, Severity::Critical, message))
+}
+
+/// Nobody serves in place of an instance.
+fn about_idle_units(snapshot: &Snapshot, instance: &Instance) -> Option<UnitFinding> {
+    let failed = |unit: &&Unit| unit.has_failed();
     if !snapshot.is_main(instance) {
         let message = format!("nobody listens in place of {}, which has failed", instance.name());
-        return (!failed.is_empty()).then_some((FindingCode::InstanceDown, Severity::Critical, message));
+        let has_failed = instance.units().iter().any(failed);
+        return has_failed.then_some((FindingCode::InstanceDown, Severity::Critical, message));
     }
-    let enabled: Vec<&str> = instance.units().iter().filter(|u| u.is_enabled()).map(|u| u.name.as_str()).collect();
-    if enabled.is_empty() {
-        None
-    } else if !failed.is_empty() {
-        let have = if failed.len() > 1 { "have" } else { "has" };
-        let message = format!("nobody listens for SSH: {} {have} failed", failed.join(" and "));
-        Some((FindingCode::Down, Severity::Critical, message))
-    } else {
-        let message =
-            "nobody listens for SSH: its unit is enabled but was stopped. To start it: systemctl start ssh.service";
-        Some((FindingCode::Stopped, Severity::Warning, message.to_owned()))
+    // A socket starts its service, so it is the one to start.
+    let enabled: Vec<&Unit> = instance.units().into_iter().rev().filter(|unit| unit.is_enabled()).collect();
+    let failed: Vec<&str> = enabled.iter().copied().filter(failed).map(|unit| unit.name.as_str()).collect();
+    let unit = enabled.first()?;
+    if failed.is_empty() {
+        let message = format!(
+            "nobody listens for SSH: {name} is enabled, but somebody stopped it. To start it: systemctl start {name}",
+            name = unit.name
+        );
+        return Some((FindingCode::Stopped, Severity::Critical, message));
     }
+    let have = if failed.len() > 1 { "have" } else { "has" };
+    let message = format!("nobody listens for SSH: {} {have} failed", failed.join(" and "));
+    Some((FindingCode::Down, Severity::Critical, message))
 }

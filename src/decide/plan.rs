@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::findings::{in_the_way, lost_addresses};
+use super::findings::{in_the_way, is_disabled, lost_addresses};
 use super::replacement::replacement;
 use super::role::{instance_of, is_listener, owns};
 use crate::model::diagnosis::{Diagnosis, FindingCode};
@@ -11,13 +11,13 @@ use crate::model::plan::{Decision, InstancePlan, Plan, Trigger};
 use crate::model::process::Process;
 use crate::model::refusal::RefusalCode;
 use crate::model::snapshot::{Instance, Snapshot};
-use crate::model::trial::{Check, Trials};
+use crate::model::trial::{Trial, Trials};
 
 /// The plan for one instance may depend on what its program on disk can do: which instances that is true for.
 pub fn instances_to_try(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> Vec<String> {
     let to_try = |instance: &&Instance| {
-        !instance.is_elsewhere() && needs_replacement(snapshot, diagnosis, instance, trigger)
-            || has_orphan(snapshot, instance, trigger)
+        let is_needed = || needs_replacement(snapshot, diagnosis, instance, trigger);
+        !instance.is_elsewhere() && (is_needed() || has_orphan(snapshot, instance, trigger))
     };
     snapshot.instances.iter().filter(to_try).map(|instance| instance.name().to_owned()).collect()
 }
@@ -36,7 +36,9 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
         .collect();
     let mut plan = Plan { first_aid: None, instances, settled };
     let missing = diagnosis.has(FindingCode::RuntimeDirectoryMissing);
-    if missing || needed_for_trials(&plan, trials) {
+    // It would restore the access that the administrator closed.
+    let is_wanted = !is_disabled(snapshot);
+    if is_wanted && missing || needed_for_trials(&plan, trials) {
         let served = diagnosis.listeners.iter().flat_map(|listener| listener.addresses.iter().copied());
         plan.first_aid = Some(if missing { served.collect() } else { BTreeSet::new() });
     }
@@ -47,7 +49,7 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
 fn needed_for_trials(plan: &Plan, trials: &Trials) -> bool {
     plan.replacements().any(|(instance, replacement)| {
         let trial = trials.instances.get(instance);
-        replacement.ends_something() && trial.is_some_and(|trial| trial.config == Check::NeedsRuntimeDirectory)
+        replacement.ends_something() && trial.is_some_and(Trial::needs_runtime_directory)
     })
 }
 
@@ -66,11 +68,17 @@ fn decide(
             false => Decision::Nothing,
         };
     }
+    // People may be using it to repair the machine: only a person ends it.
+    if instance.rescue.is_active() && trigger == Trigger::Hook {
+        return Decision::Nothing;
+    }
     let Some(trial) = trials.instances.get(instance.name()) else {
-        let what = format!("it was not tried with the options of {}", instance.name());
-        return Decision::Refuse(RefusalCode::BinaryUnusable.because(&what));
+        return Decision::Refuse(match instance.is_elsewhere() {
+            true => RefusalCode::AddressesNotCovered.because("it serves in a network namespace of its own"),
+            false => RefusalCode::BinaryUnusable.because("it was not tried"),
+        });
     };
-    match replacement(snapshot, diagnosis, instance, trial, &trials.policy, trigger, skipped) {
+    match replacement(snapshot, diagnosis, instance, trial, trials, trigger, skipped) {
         Ok(Some(replacement)) => Decision::Replace(Box::new(replacement)),
         Ok(None) => Decision::Nothing,
         Err(refusal) => Decision::Refuse(refusal),
@@ -116,10 +124,12 @@ pub(super) fn is_to_be_started(
     trigger: Trigger,
 ) -> bool {
     let has = |code| diagnosis.has_for(instance.name(), code);
+    let is_active = instance.service.is_active() || instance.socket.is_active();
     has(FindingCode::Down)
-        || has(FindingCode::InstanceDown)
-        // An active unit that lost an address still serves others: it is not restarted for that.
-        || (has(FindingCode::Interrupted) && !serves_by_itself(snapshot, instance))
+        || has(FindingCode::SocketDeaf)
+        || (has(FindingCode::InstanceDown) && !is_active)
+        // An active unit that lost an address still serves others: a package run does not restart it for that.
+        || (has(FindingCode::Interrupted) && (trigger == Trigger::Repair || !serves_by_itself(snapshot, instance)))
         // A rescue is serving: a package run leaves alone what people may be using to repair the machine.
         || (has(FindingCode::RescueActive) && trigger == Trigger::Repair)
 }
@@ -132,7 +142,7 @@ fn serves_by_itself(snapshot: &Snapshot, instance: &Instance) -> bool {
 /// Instances on record whose every address is served by what was declared, from a listener that is not dead.
 fn settled(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let is_settled = |name: &str| {
-        let Some(instance) = snapshot.instance(name) else { return true };
+        let Some(instance) = snapshot.instance(name) else { return false };
         let unfit = diagnosis.listeners_of(name).any(|listener| listener.orphan || listener.probe.is_dead());
         let active = instance.service.is_active() || instance.socket.is_active();
         active && !unfit && !instance.rescue.is_active() && lost_addresses(snapshot, instance).is_empty()

@@ -8,7 +8,7 @@ use crate::model::plan::Trigger;
 use crate::model::process::Process;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Host, Instance};
-use crate::model::trial::{Check, OtherProcesses, Package, Policy, Trial};
+use crate::model::trial::{Check, OtherProcesses, Package, Policy, Trial, Trials};
 use crate::model::unit::{LoadState, Unit};
 
 pub(super) fn by_host(host: &Host) -> Result<(), Refusal> {
@@ -43,7 +43,8 @@ pub(super) fn by_units(units: &[&Unit]) -> Result<(), Refusal> {
             let what = format!("{} may not be started by hand (RefuseManualStart=)", unit.name);
             return Err(RefusalCode::NothingToStart.because(&what));
         }
-        if unit.job {
+        // The job of a unit that systemd is about to start again is nobody's request.
+        if unit.job && !unit.waits_after_failure() {
             return Err(RefusalCode::JobPending.because(&unit.name));
         }
     }
@@ -83,6 +84,11 @@ pub(super) fn by_control_group(instance: &Instance, trial: &Trial, replaced: &BT
             if others.is_empty() { Ok(()) } else { refuse(format!("these processes run in it: {}", others.join(" "))) }
         }
     }
+}
+
+/// Not everything was tried.
+pub(super) fn by_deadline(trials: &Trials) -> Result<(), Refusal> {
+    if trials.timed_out { Err(RefusalCode::TimedOut.because("")) } else { Ok(()) }
 }
 
 /// What speaks against the program on disk.

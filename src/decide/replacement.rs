@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 
 use super::findings::taken_by_others;
 use super::plan::{is_to_be_started, on_record, orphans, stale_main};
-use super::refusals::{by_control_group, by_host, by_listener, by_per_connection, by_policy, by_program, by_units};
+use super::refusals::{
+    by_control_group, by_deadline, by_host, by_listener, by_per_connection, by_policy, by_program, by_units,
+};
 use super::rescue::rescue;
 use super::role::owns;
 use crate::model::address::{Coverage, list};
-use crate::model::diagnosis::Diagnosis;
+use crate::model::diagnosis::{Diagnosis, FindingCode};
 use crate::model::plan::{Job, Replacement, Start, Trigger, UnitJob};
 use crate::model::process::{ListenSocket, Process};
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
-use crate::model::trial::{Policy, Trial};
+use crate::model::trial::{Trial, Trials};
 use crate::model::unit::{LoadState, Unit};
 
 /// The replacement of an instance's listeners. `None`: every one of them is skipped, which `skipped` explains.
@@ -23,7 +25,7 @@ pub(super) fn replacement(
     diagnosis: &Diagnosis,
     instance: &Instance,
     trial: &Trial,
-    policy: &Policy,
+    trials: &Trials,
     trigger: Trigger,
     skipped: &mut Vec<(i32, Refusal)>,
 ) -> Result<Option<Replacement>, Refusal> {
@@ -46,7 +48,7 @@ pub(super) fn replacement(
 
     let start = match end.is_empty() && stale.is_some() {
         true => restart(instance),
-        false => start(snapshot, instance)?,
+        false => start(snapshot, instance, diagnosis.has_for(instance.name(), FindingCode::SocketDeaf))?,
     };
     let units: Vec<&Unit> = instance.units().into_iter().filter(|unit| start.reset.contains(&unit.name)).collect();
     if start.reset.contains(&instance.socket.name) {
@@ -59,11 +61,13 @@ pub(super) fn replacement(
     let restarted: Vec<&Process> =
         snapshot.processes.iter().filter(|process| service_stops && owns(&instance.service, process)).collect();
     let replaced: Vec<&Process> = end.iter().chain(&restarted).copied().collect();
-    by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;
     // An interrupted repair has terminated the listener already: a start can only help, whatever speaks against it.
-    let must_start = snapshot.intent_of(instance.name()).is_some() && replaced.is_empty();
+    let on_record_already = snapshot.intent_of(instance.name());
+    let must_start = on_record_already.is_some() && replaced.is_empty() && !instance.rescue.is_active();
     let (mut prove, reached_at) = served(instance, &replaced);
     if !must_start {
+        by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;
+        by_deadline(trials)?;
         by_program(instance, trial)?;
         let started = coverage(instance, trial, start.reset.contains(&instance.socket.name));
         by_coverage(snapshot, trial, started.as_ref(), &replaced, &reached_at, &prove)?;
@@ -71,7 +75,7 @@ pub(super) fn replacement(
             prove = started.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
         }
     }
-    by_policy(policy, trigger, snapshot.intent_of(instance.name()))?;
+    by_policy(&trials.policy, trigger, on_record_already)?;
     prove.extend(on_record(snapshot, instance));
     let rescue = rescue(snapshot, instance, trial, &replaced, &start);
     let owned = |processes: Vec<&Process>| processes.into_iter().cloned().collect();
@@ -80,10 +84,13 @@ pub(super) fn replacement(
 
 /// Where the replaced listeners, or the rescue, are bound; and where clients reach them.
 fn served(instance: &Instance, replaced: &[&Process]) -> (BTreeSet<SocketAddr>, BTreeSet<SocketAddr>) {
-    let rescued = || instance.rescue.tcp_addresses().filter(|_| instance.rescue.is_active());
-    let bound = replaced.iter().flat_map(|process| process.addresses()).chain(rescued()).collect();
-    let reached = replaced.iter().flat_map(|process| process.reached_at()).chain(rescued()).collect();
-    (bound, reached)
+    let rescue = Some(&instance.rescue).filter(|rescue| rescue.is_active());
+    let bound = replaced.iter().flat_map(|process| process.addresses());
+    let reached = replaced.iter().flat_map(|process| process.reached_at());
+    (
+        bound.chain(rescue.into_iter().flat_map(Unit::tcp_addresses)).collect(),
+        reached.chain(rescue.into_iter().flat_map(Unit::reached_at)).collect(),
+    )
 }
 
 fn by_coverage(
@@ -138,8 +145,8 @@ fn restart(instance: &Instance) -> Start {
     }
 }
 
-/// The start of what was declared.
-fn start(snapshot: &Snapshot, instance: &Instance) -> Result<Start, Refusal> {
+/// The start of what was declared. `deaf`: its socket is active, and holds no address any more.
+fn start(snapshot: &Snapshot, instance: &Instance, deaf: bool) -> Result<Start, Refusal> {
     let [service, socket] = instance.units();
     let with_socket = instance.uses_socket();
     // With Accept=yes the socket starts a service of its own for each connection, and the service has no part in it.
@@ -156,12 +163,12 @@ fn start(snapshot: &Snapshot, instance: &Instance) -> Result<Start, Refusal> {
         ));
     }
     let mut jobs = Vec::new();
-    if with_socket && !socket.is_active() {
+    if with_socket && (deaf || !socket.is_active()) {
         // A socket cannot be started while its service runs ("already active, refusing").
         if service.is_active() {
             jobs.push(UnitJob::new(Job::Stop, &service.name));
         }
-        jobs.push(UnitJob::new(Job::Start, &socket.name));
+        jobs.push(UnitJob::new(if deaf { Job::Restart } else { Job::Start }, &socket.name));
         if with_service {
             jobs.push(UnitJob::new(Job::Start, &service.name));
         }

@@ -4,7 +4,9 @@
 //! Everything is decided before a listener is terminated, from the text of the units' files.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
+use super::findings::lost_addresses;
 use crate::model::plan::{Rescue, RescuePlan, Start};
 use crate::model::process::Process;
 use crate::model::snapshot::{Instance, Snapshot};
@@ -126,9 +128,13 @@ pub(super) fn rescue(
     start: &Start,
 ) -> RescuePlan {
     let none = |why: String| RescuePlan::None(why);
+    let rescue = &instance.rescue;
+    if replaced.is_empty() && rescue.is_active() {
+        return RescuePlan::Prepared(rescue.name.clone());
+    }
     if replaced.is_empty() {
         return match snapshot.intent_of(instance.name()) {
-            Some(intent) if intent.rescue => RescuePlan::Prepared(instance.rescue.name.clone()),
+            Some(intent) if intent.rescue => RescuePlan::Prepared(rescue.name.clone()),
             Some(_) => none("the interrupted repair had prepared none".to_owned()),
             None => none("nothing is terminated".to_owned()),
         };
@@ -138,6 +144,10 @@ pub(super) fn rescue(
     }
     if instance.per_connection.is_some() && instance.uses_socket() {
         return none(format!("{} starts a service for each connection", instance.socket.name));
+    }
+    let unit = instance.per_connection.as_ref().filter(|_| instance.uses_socket()).unwrap_or(&instance.service);
+    if trial.service_files.len() < unit.files.len() || trial.socket_files.len() < instance.socket.files.len() {
+        return none("a file of its units could not be read".to_owned());
     }
     let with_socket = start.reset.contains(&instance.socket.name) || instance.socket.is_active();
     let service = section(&trial.service_files, "Service");
@@ -160,13 +170,22 @@ pub(super) fn rescue(
         return none("the listener is bound to a network interface, and no unit says so".to_owned());
     }
     // One socket unit has one BindIPv6Only= for all its addresses.
-    let mut wildcards =
-        sockets.iter().filter(|socket| socket.address.is_ipv6() && socket.address.ip().is_unspecified());
-    let ipv6_only = wildcards.next().is_some_and(|first| first.ipv6_only);
-    if wildcards.any(|other| other.ipv6_only != ipv6_only) {
+    let is_wildcard = |address: &SocketAddr| address.is_ipv6() && address.ip().is_unspecified();
+    let rescued = rescue.tcp_addresses().filter(|_| rescue.is_active()).map(|address| (address, rescue.ipv6_only));
+    let served: Vec<(SocketAddr, bool)> =
+        sockets.iter().map(|socket| (socket.address, socket.ipv6_only)).chain(rescued).collect();
+    let mut addresses: BTreeSet<SocketAddr> = served.iter().map(|(address, _)| *address).collect();
+    let mut wildcards = served.iter().filter(|(address, _)| is_wildcard(address)).map(|(_, ipv6_only)| *ipv6_only);
+    let ipv6_only = wildcards.next().unwrap_or(false);
+    if wildcards.any(|other| other != ipv6_only) {
         return none("some of its addresses serve IPv6 only, and some IPv4 too".to_owned());
     }
-    let addresses: BTreeSet<_> = sockets.iter().map(|socket| socket.address).collect();
+    // What an interrupted repair has terminated is served by nobody now.
+    let lost = lost_addresses(snapshot, instance);
+    if lost.iter().any(is_wildcard) {
+        return none("the interrupted repair did not record whether an address serves IPv4 too".to_owned());
+    }
+    addresses.extend(lost);
     RescuePlan::Prepare(Rescue {
         instance: instance.name().to_owned(),
         conflicts: instance.units().into_iter().filter(|unit| unit.exists()).map(|unit| unit.name.clone()).collect(),

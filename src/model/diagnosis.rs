@@ -63,6 +63,12 @@ pub enum FindingCode {
     ForeignListener,
     /// A current listener of an active unit closes every new connection.
     ListenerDead,
+    /// A current listener of an active unit accepts, and sends nothing or rejects everyone.
+    NotAnswering,
+    /// A socket unit is active, and nothing holds its addresses.
+    SocketDeaf,
+    /// A unit is active, and none of its listeners is seen.
+    Unseen,
     /// An instance serves in a network namespace of its own, which is not examined.
     NotExamined,
 }
@@ -83,6 +89,9 @@ impl FindingCode {
             Self::Stopped => "stopped",
             Self::ForeignListener => "foreign-listener",
             Self::ListenerDead => "listener-dead",
+            Self::NotAnswering => "not-answering",
+            Self::SocketDeaf => "socket-deaf",
+            Self::Unseen => "unseen",
             Self::NotExamined => "not-examined",
         }
     }
@@ -176,7 +185,7 @@ impl Diagnosis {
     }
 
     /// The findings about one instance.
-    pub fn of<'a>(&'a self, instance: &'a str) -> impl Iterator<Item = &'a Finding> {
+    pub fn of<'a>(&'a self, instance: &'a str) -> impl Iterator<Item = &'a Finding> + Clone {
         self.findings.iter().filter(move |finding| finding.instance.as_deref() == Some(instance))
     }
 

@@ -17,3 +17,4 @@ pub mod refusal;
 pub mod snapshot;
 pub mod trial;
 pub mod unit;
+pub mod words;

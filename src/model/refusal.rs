@@ -83,6 +83,9 @@ refusals! {
     ShuttingDown "shutting-down":
         "the system is shutting down",
         "Nothing: the next boot starts a fresh sshd";
+    TimedOut "timed-out":
+        "the examination did not end before the deadline (DEADLINE= in /etc/default/sshd-mend), so not everything was tried",
+        "See what is slow (journalctl -t sshd-mend), or raise DEADLINE=, then run: sshd-mend repair";
     CannotRecord "cannot-record":
         "what is about to be done could not be recorded under /run, so an interrupted repair could not be finished",
         "Make room in /run, or make it writable, then run: sshd-mend repair";

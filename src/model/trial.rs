@@ -10,6 +10,8 @@ pub struct Trials {
     pub instances: BTreeMap<String, Trial>,
     /// policy-rc.d's answer. Only the hook asks it.
     pub policy: Policy,
+    /// The deadline passed before everything was tried.
+    pub timed_out: bool,
 }
 
 /// What the program on disk does with the options of one instance.
@@ -75,6 +77,6 @@ pub enum OtherProcesses {
 impl Trial {
     /// The last checks can be made only where `/run/sshd` is.
     pub fn needs_runtime_directory(&self) -> bool {
-        self.config == Check::NeedsRuntimeDirectory
+        self.config == Check::NeedsRuntimeDirectory || self.handshake == Check::NeedsRuntimeDirectory
     }
 }

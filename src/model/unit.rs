@@ -192,6 +192,16 @@ impl Unit {
         matches!(self.kill_mode, KillMode::Process | KillMode::None)
     }
 
+    /// The addresses at which clients reach the TCP sockets of a socket unit: `[::]` serves IPv4 too, unless it is kept to
+    /// IPv6.
+    pub fn reached_at(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.tcp_addresses().flat_map(|address| {
+            let dual = address.is_ipv6() && address.ip().is_unspecified() && !self.ipv6_only;
+            let ipv4 = dual.then(|| SocketAddr::from(([0, 0, 0, 0], address.port())));
+            ipv4.into_iter().chain([address])
+        })
+    }
+
     /// The TCP addresses of a socket unit.
     pub fn tcp_addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.listen.iter().filter_map(|listen| match listen {

@@ -29,11 +29,15 @@ pub(super) fn observe(
     let mut names: BTreeSet<String> = manager.failed_services()?.into_iter().collect();
     let serving = processes.iter().filter(|process| !process.sockets.is_empty());
     names.extend(serving.filter_map(|process| process.unit.clone()));
-    names.extend(intent.iter().flat_map(|intent| &intent.instances).map(|intent| intent.instance.clone()));
+    // What a repair has announced is an instance as long as it is on record, whatever has become of its unit.
+    let on_record: BTreeSet<&str> =
+        intent.iter().flat_map(|intent| &intent.instances).map(|intent| intent.instance.as_str()).collect();
+    names.extend(on_record.iter().map(|name| (*name).to_owned()));
     for name in names.iter().filter(|name| name.ends_with(".service")) {
         let service = manager.unit(name)?;
         let known = instances.iter().any(|instance| instance.name() == service.name);
-        if known || service.sshd().is_none() || is_per_connection(&service) {
+        let is_sshd = service.sshd().is_some() && !is_per_connection(&service);
+        if known || !(is_sshd || on_record.contains(name.as_str())) {
             continue;
         }
         let socket = match service.triggered_by.iter().find(|unit| unit.ends_with(".socket")) {

@@ -1,23 +1,28 @@
 //! The options that a unit gives sshd, as systemd would pass them: with `$VARIABLES` of its environment put in.
 
 use crate::model::unit::Unit;
+use crate::model::words::words;
 
 /// Flags of sshd that take a value, and flags that choose how it runs: in the foreground, with debugging output, for one
-/// connection, as a test (sshd.c, `getopt`).
+/// connection, as a test, and where it logs (sshd.c, `getopt`).
 const WITH_VALUE: &str = "CEbcfghkopu";
-const MODE: &str = "DdeitTGqrR";
+const MODE: &str = "DdeitTGqrRE";
 
 /// The arguments that a unit gives sshd, less those that choose how it runs.
 pub fn options(service: &Unit) -> Vec<String> {
     let Some(exec) = service.sshd() else { return Vec::new() };
     let mut environment: Vec<(String, String)> =
-        service.environment.iter().filter_map(|line| assignment(line)).collect();
+        service.environment.iter().filter_map(|line| line.split_once('=')).map(owned).collect();
     for file in &service.environment_files {
         if let Ok(text) = std::fs::read_to_string(file) {
             environment.extend(text.lines().filter_map(assignment));
         }
     }
     without_mode(&expand(&exec.arguments, &environment))
+}
+
+fn owned((key, value): (&str, &str)) -> (String, String) {
+    (key.to_owned(), value.to_owned())
 }
 
 /// The arguments without the flags of [`MODE`], which may be joined: `-De`.
@@ -30,15 +35,16 @@ fn without_mode(arguments: &[String]) -> Vec<String> {
             continue;
         };
         let value_at = flags.find(|flag| WITH_VALUE.contains(flag)).unwrap_or(flags.len());
-        let (modes, value) = flags.split_at(value_at);
+        let (modes, with_value) = flags.split_at(value_at);
         let others: String = modes.chars().filter(|flag| !MODE.contains(*flag)).collect();
-        if !others.is_empty() || !value.is_empty() {
-            kept.push(format!("-{others}{value}"));
-        }
         // Its value is the next argument.
-        if value.chars().count() == 1 {
-            kept.extend(arguments.next().cloned());
+        let value = if with_value.chars().count() == 1 { arguments.next() } else { None };
+        let is_kept = !with_value.starts_with(|flag| MODE.contains(flag));
+        let with_value = if is_kept { with_value } else { "" };
+        if !others.is_empty() || !with_value.is_empty() {
+            kept.push(format!("-{others}{with_value}"));
         }
+        kept.extend(value.filter(|_| is_kept).cloned());
     }
     kept
 }
@@ -52,7 +58,7 @@ pub fn expand(arguments: &[String], environment: &[(String, String)]) -> Vec<Str
     let mut expanded = Vec::new();
     for argument in arguments {
         if let Some(name) = argument.strip_prefix('$').filter(|name| is_name(name)) {
-            expanded.extend(value(name).split_whitespace().map(str::to_owned));
+            expanded.extend(words(value(name)));
             continue;
         }
         let mut text = String::new();
@@ -93,6 +99,7 @@ mod tests {
         assert_eq!(kept("-D -p 22"), "-p 22");
         assert_eq!(kept("-De -4 -f /etc/x -o -D"), "-4 -f /etc/x -o -D");
         assert_eq!(kept("-D4p2222 -oPort=1"), "-4p2222 -oPort=1");
+        assert_eq!(kept("-D -E /var/log/sshd -4 -E/var/log/sshd -4E x -o E"), "-4 -4 -o E");
     }
 
     #[test]
@@ -102,6 +109,8 @@ mod tests {
         let environment: Vec<_> = environment.into_iter().flatten().collect();
         assert_eq!(expand(&arguments, &environment), ["-D", "-p", "2222", "-o", "X=y", "-f", "/etc/x", "$"]);
         assert_eq!(expand(&["$MISSING".to_owned()], &environment), Vec::<String>::new());
+        let quoted = [("OPTS".to_owned(), "-o 'Port 22' -o \"Banner none\"".to_owned())];
+        assert_eq!(expand(&["$OPTS".to_owned()], &quoted), ["-o", "Port 22", "-o", "Banner none"]);
         let nested = [("A".to_owned(), "${A}${A}".to_owned())];
         assert_eq!(expand(&["x${A}y$$z$".to_owned()], &nested), ["x${A}${A}y$z$"]);
     }

@@ -3,14 +3,16 @@
 //! Names, titles, arguments and environments of processes are not read at all: a process chooses them. What a user's
 //! process can make large or odd (its descriptors) is read of root's processes only.
 
+use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use procfs::process::Process as ProcDirectory;
 use procfs::{ProcError, ProcResult};
 use rustix::fs::{Dir, OFlags, fstat, statat};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -24,6 +26,8 @@ const DELETED: &[u8] = b" (deleted)";
 const PROGRAMS: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
 /// The kinds of socket that sshd uses to talk to its own host (`sk_prot->name`): the log, systemd, the audit.
 const LOCAL_PROTOCOLS: [&[u8]; 3] = [b"UNIX", b"UNIX-STREAM", b"NETLINK"];
+/// ssh.socket may listen there, too; systemd-ssh-generator(8) does on virtual machines.
+const VSOCK: &[u8] = b"AF_VSOCK";
 /// `/proc/PID/status` and `stat` are shorter.
 const TEXT_LIMIT: u64 = 64 * 1024;
 
@@ -279,7 +283,7 @@ struct Descriptor {
     number: i32,
     /// Inode, if it is a socket.
     socket: Option<u64>,
-    /// It is a socket of [`LOCAL_PROTOCOLS`].
+    /// It is no connection: a socket of [`LOCAL_PROTOCOLS`], or one of [`VSOCK`] in LISTEN.
     local: bool,
 }
 
@@ -292,7 +296,11 @@ fn descriptors(directory: &ProcDirectory) -> ProcResult<Vec<Descriptor>> {
         // Closed in between: no longer a descriptor of the process.
         let Ok(target) = rustix::fs::readlinkat(open.as_fd(), entry.file_name(), Vec::new()) else { continue };
         let socket = target.to_str().ok().and_then(socket_inode);
-        let local = socket.is_some() && is_local(open.as_raw_fd(), number);
+        let local = socket.is_some()
+            && match protocol(open.as_raw_fd(), number).as_slice() {
+                VSOCK => is_listening(directory.pid, number),
+                name => LOCAL_PROTOCOLS.contains(&name),
+            };
         found.push(Descriptor { number, socket, local });
     }
     Ok(found)
@@ -303,13 +311,22 @@ fn socket_inode(target: &str) -> Option<u64> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The kernel's name for a socket's protocol (sockfs_xattr_get, net/socket.c). In doubt it is not local.
-fn is_local(directory: i32, number: i32) -> bool {
+/// The kernel's name for a socket's protocol (sockfs_xattr_get, net/socket.c). Empty if it does not tell.
+fn protocol(directory: i32, number: i32) -> Vec<u8> {
     let mut name = [0_u8; 64];
     let path = format!("/proc/self/fd/{directory}/{number}");
     let length = rustix::fs::getxattr(path, "system.sockprotoname", &mut name[..]).unwrap_or(0);
-    let name = name[..length].split(|byte| *byte == 0).next().unwrap_or_default();
-    LOCAL_PROTOCOLS.contains(&name)
+    name[..length].split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+}
+
+/// `SO_ACCEPTCONN` of another process's socket, for families that sock_diag(7) may not know. In doubt it is a connection.
+/// Whoever asks has pinned the process, and finds out if it has exited meanwhile.
+fn is_listening(pid: i32, number: i32) -> bool {
+    let socket = || -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+        pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).ok()
+    };
+    socket().is_some_and(|socket| getsockopt(&socket, AcceptConn).unwrap_or(false))
 }
 
 #[cfg(test)]

@@ -46,6 +46,11 @@ pub(super) fn try_program(
     match &config {
         Check::Passed => {
             let handshake = check_handshake(program, options, deadline);
+            // A unit that fails and restarts itself has removed it in between.
+            if matches!(handshake, Check::Failed(_)) && !Path::new(RUNTIME_DIRECTORY).is_dir() {
+                let addresses = effective_addresses(program, "-G", options, deadline);
+                return (Check::NeedsRuntimeDirectory, Check::NeedsRuntimeDirectory, addresses);
+            }
             let addresses = effective_addresses(program, "-T", options, deadline);
             (config, handshake, addresses)
         }

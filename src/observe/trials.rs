@@ -22,7 +22,7 @@ pub fn trials(snapshot: &Snapshot, instances: &[String], ask_policy: bool, deadl
     } else {
         Policy::Allows
     };
-    Trials { instances: tried, policy }
+    Trials { instances: tried, policy, timed_out: deadline.has_passed() }
 }
 
 fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial {

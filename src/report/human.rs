@@ -174,6 +174,7 @@ const fn word(verdict: Verdict) -> (&'static str, u8) {
     match verdict {
         Verdict::Healthy => ("HEALTHY", 32),
         Verdict::AtRisk => ("AT RISK", 33),
+        Verdict::Stopped => ("STOPPED", 31),
         Verdict::Broken => ("BROKEN", 31),
         Verdict::Repaired => ("REPAIRED", 32),
         Verdict::Unverified => ("UNVERIFIED", 33),
@@ -208,6 +209,9 @@ fn conclusion(outcome: &Outcome) -> String {
             true => "nothing is wrong".to_owned(),
             false => format!("{reachable}, and nothing is wrong"),
         },
+        Verdict::Stopped => {
+            "nobody can log in. `sshd-mend repair` leaves it as it is, since somebody stopped it".to_owned()
+        }
         Verdict::AtRisk if outcome.listeners.is_empty() => reachable.to_owned(),
         Verdict::AtRisk => format!("{reachable}, but the next upgrade or restart may lock everybody out. {advice}"),
         Verdict::Broken if probes.contains(&ProbeResult::Ok) && outcome.plan.is_empty() => {

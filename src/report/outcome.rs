@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use crate::model::diagnosis::{Finding, Listener, Severity};
+use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
 use crate::model::execution::StepOutcome;
 use crate::model::plan::Step;
 use crate::model::refusal::Refusal;
@@ -97,6 +97,8 @@ pub enum Verdict {
     Unverified,
     /// A fault was found, and nothing was done about it.
     Refused,
+    /// Nobody listens, because somebody stopped it.
+    Stopped,
     /// A new connection does not get through.
     Broken,
     /// The units could not be started; the rescue serves.
@@ -161,8 +163,10 @@ impl From<&StepOutcome> for Done {
 
 impl Verdict {
     /// Of a machine or an instance that nothing is done to.
-    pub fn of_state(worst: Option<Severity>) -> Self {
-        match worst {
+    pub fn of<'a>(findings: impl Iterator<Item = &'a Finding> + Clone) -> Self {
+        let mut critical = findings.clone().filter(|finding| finding.severity == Severity::Critical);
+        match findings.map(|finding| finding.severity).max() {
+            Some(Severity::Critical) if critical.all(|finding| finding.code == FindingCode::Stopped) => Self::Stopped,
             Some(Severity::Critical) => Self::Broken,
             Some(Severity::Warning) => Self::AtRisk,
             Some(Severity::Info) | None => Self::Healthy,
@@ -181,7 +185,7 @@ impl Verdict {
             Self::NotApplicable => 0,
             Self::Failed | Self::Rescued => 2,
             Self::Refused | Self::Unverified => by_state.max(1),
-            Self::Healthy | Self::AtRisk | Self::Broken | Self::Repaired => by_state,
+            Self::Healthy | Self::AtRisk | Self::Stopped | Self::Broken | Self::Repaired => by_state,
         }
     }
 }

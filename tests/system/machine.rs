@@ -113,10 +113,10 @@ impl Machine {
         command
     }
 
-    /// Runs a shell script inside.
+    /// Runs a shell script inside. It ends at the first command that fails, so no line of a setup fails unseen.
     pub fn sh(&self, text: &str) -> Output {
         let mut child = self
-            .command(&["/bin/sh", "-s"])
+            .command(&["/bin/sh", "-e", "-s"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -130,6 +130,27 @@ impl Machine {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// A file of tests/system/scripts, with `$1`, `$2`, … set.
+    pub fn script(&self, name: &str, arguments: &[&str]) -> Output {
+        let path = script("scripts").join(name);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
+        self.sh(&format!("set -- {}\n{text}", quoted.join(" ")))
+    }
+
+    /// A Python program of tests/system/scripts, in the background as root, with its pid.
+    pub fn background(&self, name: &str, arguments: &[&str]) -> i32 {
+        self.copy_in(&script("scripts").join(name), name);
+        self.number(&format!("python3 /lab/{name} {} >/lab/{name}.log 2>&1 </dev/null & echo $!", arguments.join(" ")))
+    }
+
+    /// A number that a command prints.
+    #[track_caller]
+    pub fn number(&self, command: &str) -> i32 {
+        let output = self.sh(command).ok();
+        output.stdout.trim().parse().unwrap_or_else(|_| panic!("{command}: {output:#?}"))
     }
 
     /// Waits for a condition, with a deadline.
@@ -152,6 +173,13 @@ impl Machine {
         self.sh("ssh root@127.0.0.1 echo logged in")
     }
 
+    /// A full login with these arguments of ssh succeeds.
+    #[track_caller]
+    pub fn assert_login_at(&self, arguments: &str) {
+        let output = self.sh(&format!("ssh {arguments} echo logged in"));
+        assert_eq!(output.stdout, "logged in\n", "no login at {arguments}: {output:#?}\n{}", self.state());
+    }
+
     /// A full login succeeds.
     #[track_caller]
     pub fn assert_login(&self) {
@@ -168,15 +196,71 @@ impl Machine {
 
     /// For the text of a failed assertion.
     pub fn state(&self) -> String {
-        self.sh("systemctl --no-pager status ssh.service ssh.socket sshd-mend-repair.service; ss -ltnp; journalctl --no-pager -n 60")
+        self.sh("systemctl --no-pager status ssh.service ssh.socket sshd-mend-repair.service 'sshd*' || :; ss -ltnp; journalctl --no-pager -n 60")
             .stdout
     }
 
     /// Brings about the incident of tests/system/incident, and returns the listener's pid.
     pub fn incident(&self) -> i32 {
         let script = std::fs::read_to_string(script("incident")).expect("tests/system/incident");
-        let output = self.sh(&script).ok();
-        output.stdout.trim().parse().unwrap_or_else(|_| panic!("{output:?}"))
+        self.number(&script)
+    }
+
+    /// Puts the same program under a new inode, as an upgrade does: whoever runs it is stale.
+    pub fn replace_program(&self, path: &str) {
+        self.sh(&format!("cp -p {path} {path}.new && mv {path}.new {path}")).ok();
+    }
+
+    /// Builds scripts/delay.c as /lab/delay.so.
+    pub fn preload_delay(&self) {
+        let library = self.directory.join("delay.so");
+        let built =
+            Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(library).arg(script("scripts/delay.c")).status();
+        assert!(built.expect("cc").success());
+    }
+
+    /// From now on a process acts on no signal but SIGKILL (`cgroup.freeze` in the kernel's cgroup-v2.rst).
+    pub fn freeze(&self, pid: i32) {
+        self.sh(&format!(
+            "mkdir /sys/fs/cgroup/frozen-{pid}; echo {pid} >/sys/fs/cgroup/frozen-{pid}/cgroup.procs
+             echo 1 >/sys/fs/cgroup/frozen-{pid}/cgroup.freeze
+             until grep -q 'frozen 1' /sys/fs/cgroup/frozen-{pid}/cgroup.events; do :; done"
+        ))
+        .ok();
+    }
+
+    /// `MainPID` of a unit; 0 if it has none.
+    pub fn main_pid(&self, unit: &str) -> i32 {
+        self.number(&format!("systemctl show -P MainPID {unit}"))
+    }
+
+    /// `ActiveState` of a unit.
+    pub fn active(&self, unit: &str) -> String {
+        self.sh(&format!("systemctl show -P ActiveState {unit}")).ok().stdout.trim().to_owned()
+    }
+
+    /// Adds to a unit, in the administrator's own place.
+    pub fn drop_in(&self, unit: &str, text: &str) {
+        self.sh(&format!(
+            "mkdir -p /etc/systemd/system/{unit}.d; cat >/etc/systemd/system/{unit}.d/test.conf <<'E'\n{text}\nE\nsystemctl daemon-reload"
+        ))
+        .ok();
+    }
+
+    /// See [`Self::drop_in`].
+    pub fn remove_drop_in(&self, unit: &str) {
+        self.sh(&format!("rm -r /etc/systemd/system/{unit}.d; systemctl daemon-reload")).ok();
+    }
+
+    /// Declares another sshd with these options and starts it: `sshd-NAME.service`. As ssh.service it cannot start
+    /// without /run/sshd, but it leaves that to others when it stops.
+    pub fn instance(&self, name: &str, options: &str) {
+        self.sh(&format!(
+            "sed 's/sshd -D/sshd -D -o PidFile=none {options}/; /^Alias/d; s/^RuntimeDirectory=.*/&\\nRuntimeDirectoryPreserve=yes/' \\
+                 /usr/lib/systemd/system/ssh.service >/etc/systemd/system/sshd-{name}.service
+             systemctl daemon-reload; systemctl start sshd-{name}.service"
+        ))
+        .ok();
     }
 
     /// Replaces openssh-server by a newer package: every maintainer script and every hook of apt runs.
@@ -195,9 +279,18 @@ impl Machine {
     pub fn locked_out(&self) -> i32 {
         let listener = self.incident();
         self.upgrade_without_hook().ok();
-        self.sh("systemctl restart ssh.service");
+        assert_ne!(self.sh("systemctl restart ssh.service").status, 0, "needrestart's restart fails");
         self.assert_no_login();
         listener
+    }
+
+    /// A machine after the incident and its upgrade: the listener is stale, and serves.
+    pub fn with_stale_orphan(root: &str) -> (Self, i32) {
+        let machine = Self::with_package(root);
+        let listener = machine.incident();
+        machine.upgrade_without_hook().ok();
+        assert!(machine.sh(&format!("readlink /proc/{listener}/exe")).ok().stdout.contains("(deleted)"));
+        (machine, listener)
     }
 
     /// The pid that a process of the machine has out here.
@@ -222,24 +315,6 @@ impl Machine {
     /// A process is there and no zombie.
     pub fn is_alive(&self, pid: i32) -> bool {
         self.sh(&format!("[ -e /proc/{pid}/exe ] && readlink /proc/{pid}/exe")).status == 0
-    }
-
-    /// Opens a session that stays, and returns once it is there. It is tagged by `name`.
-    pub fn open_session(&self, name: &str) -> Child {
-        let child = self
-            .command(&["ssh", "root@127.0.0.1", &format!("exec -a {name} sleep 3600")])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ssh starts");
-        self.wait_until("the session is open", |machine| machine.sh(&format!("pgrep -fx '{name} 3600'")).status == 0);
-        child
-    }
-
-    /// The session is still open, at both ends.
-    pub fn session_is_open(&self, name: &str, client: &mut Child) -> bool {
-        client.try_wait().expect("a child").is_none() && self.sh(&format!("pgrep -fx '{name} 3600'")).status == 0
     }
 }
 

@@ -17,6 +17,7 @@ mod quiet;
 mod refusals;
 mod repair;
 mod screens;
+mod session;
 mod soak;
 mod triggers;
 mod upgrades;

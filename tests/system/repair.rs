@@ -225,20 +225,20 @@ fn every_event_is_in_the_journal_with_its_fields() {
         events.iter().find(|event| event["MESSAGE_ID"] == id).unwrap_or_else(|| panic!("no event {id} in {lines}"))
     };
     let field = |event: &Value, name: &str| event[name].as_str().map(str::to_owned).unwrap_or_default();
-    let found = find(sshd_mend::events::FOUND);
+    let found = find(sshd_mend::report::events::FOUND);
     assert_eq!(field(found, "OBJECT_PID"), listener.to_string());
     assert_eq!(field(found, "EXECUTABLE"), "/usr/sbin/sshd (deleted)");
     assert_eq!(field(found, "ADDRESS"), "[::]:22");
     assert_eq!(field(found, "REASON"), "stale-orphan");
-    assert_eq!(field(find(sshd_mend::events::FIRST_AID), "REASON"), "created");
-    let ended = find(sshd_mend::events::ENDED);
+    assert_eq!(field(find(sshd_mend::report::events::FIRST_AID), "REASON"), "created");
+    let ended = find(sshd_mend::report::events::ENDED);
     assert_eq!(
         (field(ended, "OBJECT_PID"), field(ended, "REASON")),
         (listener.to_string(), "ended by SIGTERM".to_owned())
     );
     assert!(field(ended, "DURATION_MS").parse::<u64>().is_ok());
-    assert_eq!(field(find(sshd_mend::events::RESTARTED), "UNIT_NAME"), "ssh.socket");
-    assert_eq!(field(find(sshd_mend::events::VERIFIED), "ADDRESS"), "[::]:22");
+    assert_eq!(field(find(sshd_mend::report::events::RESTARTED), "UNIT_NAME"), "ssh.socket");
+    assert_eq!(field(find(sshd_mend::report::events::VERIFIED), "ADDRESS"), "[::]:22");
     // A person who looks at ssh.service sees it too.
     assert!(machine.sh("journalctl -o cat -u ssh.service").stdout.contains("ssh.service: started"));
     let explained = machine.sh("journalctl -x -t sshd-mend").stdout;

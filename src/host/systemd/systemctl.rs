@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::command::{self, Finished};
 use super::super::deadline::Deadline;
 use super::{Error, Failure, verb};
+use crate::model;
 use crate::model::plan::Job;
 use crate::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, LoadState, Unit};
 
@@ -108,7 +109,7 @@ pub fn parse(name: &str, shown: &str) -> Unit {
         environment_files: values("EnvironmentFiles")
             .map(|value| PathBuf::from(value.split(" (").next().unwrap_or(value)))
             .collect(),
-        environment: words("Environment"),
+        environment: model::words::words(&text("Environment")),
         own_network: text("PrivateNetwork") == "yes" || !text("NetworkNamespacePath").is_empty(),
         files: words("FragmentPath").into_iter().chain(words("DropInPaths")).map(PathBuf::from).collect(),
         triggered_by: words("TriggeredBy"),

@@ -1,0 +1,207 @@
+//! The record of an interrupted repair, instance by instance: what is completed, by whose units an address has to be
+//! served again, and when an instance is taken off the record.
+#![allow(missing_docs)]
+
+mod support;
+
+use sshd_mend::decide::diagnose;
+use sshd_mend::model::diagnosis::{FindingCode, Severity::Critical};
+use sshd_mend::model::intent::InstanceIntent;
+use sshd_mend::model::plan::Trigger;
+use sshd_mend::model::probe::ProbeResult;
+use sshd_mend::model::process::Process;
+use sshd_mend::model::refusal::RefusalCode;
+use sshd_mend::model::snapshot::Snapshot;
+use sshd_mend::model::trial::{Policy, Trials};
+use sshd_mend::model::unit::{ActiveState, Unit};
+use support::*;
+
+fn of_main() -> InstanceIntent {
+    intended("ssh.service", &["0.0.0.0:22", "[::]:22"], false)
+}
+
+fn of_second() -> InstanceIntent {
+    intended(SECOND, &["0.0.0.0:2222"], false)
+}
+
+/// Both instances serve, each by its own unit.
+fn both_serve() -> Snapshot {
+    let mut machine = second_instance(healthy());
+    machine.processes[1].image = NEW;
+    machine
+}
+
+/// The second instance was terminated, and its unit is inactive.
+fn second_terminated(machine: Snapshot) -> Snapshot {
+    let mut machine = second_instance(machine);
+    machine.instances[1].service = service(SECOND, "inactive", "dead", "enabled");
+    machine.processes.retain(|process| process.pid != 80);
+    machine
+}
+
+fn settled(machine: &Snapshot) -> Vec<String> {
+    planned(machine, &ready(), Trigger::Repair).settled
+}
+
+#[test]
+fn an_intent_concerns_the_instance_that_it_names() {
+    let machine = Snapshot { intent: intent(vec![of_second()]), ..second_terminated(healthy()) };
+    let found = diagnose(&machine);
+    assert!(found.has_for(SECOND, FindingCode::Interrupted) && !found.has_for("ssh.service", FindingCode::Interrupted));
+    let plan = planned(&machine, &ready(), Trigger::Hook);
+    assert_eq!(plan.replacements().map(|(instance, _)| instance).collect::<Vec<_>>(), [SECOND]);
+}
+
+/// Somebody stopped the main instance: that a repair of the other one was interrupted is no reason to start it.
+#[test]
+fn an_intent_for_one_instance_starts_no_other() {
+    let mut machine = second_terminated(healthy());
+    machine.instances[0].service = service("ssh.service", "inactive", "dead", "enabled");
+    machine.processes.clear();
+    machine.intent = intent(vec![of_second()]);
+    let steps = short(&planned(&machine, &ready(), Trigger::Repair));
+    assert!(steps.contains(SECOND) && !steps.contains("ssh.service"), "{steps}");
+}
+
+/// policy-rc.d was asked before the repair of the second instance began, and now denies the rest.
+#[test]
+fn an_intent_for_one_instance_overrides_policy_rc_d_for_no_other() {
+    let machine = Snapshot { intent: intent(vec![of_second()]), ..second_terminated(incident()) };
+    let denied = Trials { policy: Policy::Denies("it denies".into()), ..ready() };
+    let plan = planned(&machine, &denied, Trigger::Hook);
+    assert_eq!(refused(&plan, "ssh.service"), Some(RefusalCode::PolicyRcD));
+    assert_eq!(short(&plan), "reset-failed sshd-2222.service, start sshd-2222.service, probe 0.0.0.0:2222");
+}
+
+/// Checks are passed over only for what a repair has terminated itself.
+#[test]
+fn an_intent_for_one_instance_passes_no_check_of_another() {
+    use sshd_mend::model::trial::Check;
+    let mut trials = ready();
+    for name in ["ssh.service", SECOND] {
+        trial(&mut trials, name).handshake = Check::Failed("closed".into());
+    }
+    let mut down = incident();
+    down.processes.clear();
+    for machine in [incident(), down] {
+        let machine = Snapshot { intent: intent(vec![of_second()]), ..second_terminated(machine) };
+        let plan = planned(&machine, &trials, Trigger::Repair);
+        assert_eq!(refused(&plan, "ssh.service"), Some(RefusalCode::BinaryUnusable));
+        assert!(replacement(&plan, SECOND).is_some(), "{plan:?}");
+    }
+}
+
+/// The old listener still serves: it is not terminated before what replaces it is known to work, on record or not.
+#[test]
+fn an_intent_passes_no_check_while_a_listener_is_to_be_terminated() {
+    use sshd_mend::model::trial::Check;
+    let machine = Snapshot { intent: intent(vec![of_main()]), ..incident() };
+    let mut trials = ready();
+    trial(&mut trials, "ssh.service").handshake = Check::Failed("closed".into());
+    let plan = planned(&machine, &trials, Trigger::Repair);
+    assert_eq!(decided(&plan), "ssh.service: binary-unusable");
+}
+
+/// One address was lost, the other is served by an orphan: both are to be proven afterwards.
+#[test]
+fn addresses_on_record_are_proven_with_those_that_are_served() {
+    let mut machine = incident();
+    machine.processes[0].sockets = sockets(&["[::]:22"]);
+    machine.intent = intent(vec![of_main()]);
+    let plan = planned(&machine, &ready(), Trigger::Repair);
+    let replacement = replacement(&plan, "ssh.service").expect("a replacement");
+    assert_eq!(replacement.prove, addresses(&["0.0.0.0:22", "[::]:22"]));
+}
+
+#[test]
+fn instances_are_taken_off_the_record_one_by_one() {
+    let on_record = intent(vec![of_main(), of_second()]);
+    let machine = Snapshot { intent: on_record.clone(), ..both_serve() };
+    assert_eq!(settled(&machine), ["ssh.service", SECOND]);
+    let machine = Snapshot { intent: on_record.clone(), ..second_terminated(healthy()) };
+    assert_eq!(settled(&machine), ["ssh.service"]);
+    let mut machine = Snapshot { intent: on_record, ..both_serve() };
+    machine.processes.remove(0);
+    machine.instances[0].service.active = ActiveState::Inactive;
+    assert_eq!(settled(&machine), [SECOND]);
+    assert_eq!(settled(&both_serve()), Vec::<String>::new(), "nothing is on record");
+}
+
+/// systemd holds the address for the socket, which starts the service when somebody comes.
+#[test]
+fn an_address_that_the_socket_holds_is_served() {
+    let mut machine = healthy();
+    machine.instances[0].service = service("ssh.service", "inactive", "dead", "disabled");
+    machine.instances[0].socket =
+        Unit { active: ActiveState::Active, sub: "listening".into(), ..incident().instances[0].socket.clone() };
+    machine.processes.clear();
+    machine.systemd_holds = dual();
+    machine.intent = intent(vec![of_main()]);
+    assert_eq!(settled(&machine), ["ssh.service"]);
+}
+
+type Spoil = (&'static str, fn(&mut Snapshot));
+
+/// Why the second instance, which is on record, is not settled.
+const UNSETTLED: &[Spoil] = &[
+    ("its listener is dead", |machine| machine.processes[1].probe = probe(ProbeResult::Dead)),
+    ("its listener is an orphan", |machine| machine.instances[1].service.main_pid = Some(99)),
+    ("its unit has failed", |machine| machine.instances[1].service.active = ActiveState::Failed),
+    ("its unit is inactive, and systemd holds the address for another one", |machine| {
+        machine.instances[1].service.active = ActiveState::Inactive;
+        machine.processes.truncate(1);
+        machine.systemd_holds = sockets(&["0.0.0.0:2222"]);
+    }),
+    ("its rescue serves", |machine| {
+        machine.instances[1].rescue = serving_rescue(&machine.instances[1], &["0.0.0.0:2222"]);
+    }),
+    ("one of its addresses is not served", |machine| {
+        machine.intent = intent(vec![intended(SECOND, &["0.0.0.0:2222", "0.0.0.0:2223"], false)]);
+    }),
+    ("its listener serves another port", |machine| machine.processes[1].sockets = sockets(&["0.0.0.0:2223"])),
+    ("its listener serves IPv6 only", |machine| machine.processes[1].sockets = sockets(&["[::]:2222"])),
+];
+
+#[test]
+fn an_instance_stays_on_record_until_its_own_units_serve_every_address() {
+    for (name, spoil) in UNSETTLED {
+        let mut machine = Snapshot { intent: intent(vec![of_second()]), ..both_serve() };
+        assert_eq!(settled(&machine), [SECOND]);
+        spoil(&mut machine);
+        assert_eq!(settled(&machine), Vec::<String>::new(), "{name}");
+    }
+}
+
+/// Another instance holds the address: the instance on record still serves less than before.
+#[test]
+fn an_address_that_another_instance_serves_does_not_settle_it() {
+    let mut machine = Snapshot { intent: intent(vec![of_second()]), ..both_serve() };
+    machine.processes[0].sockets = sockets(&["0.0.0.0:22", "[::]:22", "0.0.0.0:2222"]);
+    machine.processes[1].sockets = sockets(&["0.0.0.0:2223"]);
+    assert_eq!(settled(&machine), Vec::<String>::new());
+}
+
+/// Its listener was terminated and its unit is gone: nobody serves its address, and its rescue must not be removed.
+#[test]
+fn an_instance_whose_unit_is_gone_stays_critical_and_on_record() {
+    let mut machine = Snapshot { intent: intent(vec![of_second()]), ..second_terminated(healthy()) };
+    machine.instances[1].service = Unit::absent(SECOND);
+    assert_eq!(findings(&machine), [("interrupted", Critical)]);
+    let plan = planned(&machine, &ready(), Trigger::Repair);
+    assert_eq!(decided(&plan), "sshd-2222.service: unit-missing");
+    assert_eq!(plan.settled, Vec::<String>::new());
+    machine.instances.truncate(1);
+    assert_eq!(settled(&machine), Vec::<String>::new(), "nothing is known about it");
+}
+
+/// Whatever listens there, it is not a listener of this host's instances.
+#[test]
+fn an_address_that_a_stranger_holds_is_not_served_again() {
+    let mut machine = Snapshot { intent: intent(vec![of_second()]), ..second_terminated(healthy()) };
+    machine.foreign = addresses(&["0.0.0.0:2222"]).into_iter().collect();
+    let mut contained = Process { sockets: sockets(&["0.0.0.0:2222"]), ..listener(81) };
+    contained.surroundings.pid_namespace = false;
+    machine.processes.push(contained);
+    assert!(diagnose(&machine).has_for(SECOND, FindingCode::Interrupted));
+    assert_eq!(settled(&machine), Vec::<String>::new());
+}
