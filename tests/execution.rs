@@ -53,6 +53,14 @@ fn survey() {
     for _ in 0..std::env::var("CASES").map_or(20000, |c| c.parse().unwrap()) {
         let truth = some_truth().new_tree(&mut runner).unwrap().current();
         let faults = some_faults().new_tree(&mut runner).unwrap().current();
+        if std::env::var("NODUAL").is_ok()
+            && truth
+                .instances
+                .iter()
+                .any(|m| m.instance.socket.reached_at().count() > m.instance.socket.tcp_addresses().count())
+        {
+            continue;
+        }
         for trigger in [Trigger::Repair, Trigger::Hook] {
             let Some((before, world, plan, execution)) = executed(&truth, &faults, trigger) else { continue };
             for instance in &execution.instances {
@@ -76,5 +84,88 @@ fn survey() {
         }
     }
     println!("{ends:?}");
+    println!("{tally:#?}");
+}
+
+#[test]
+#[ignore]
+fn crash_survey() {
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut runner = TestRunner::deterministic();
+    let mut tally: std::collections::BTreeMap<String, usize> = Default::default();
+    let mut shown = 0;
+    let mut crashes = 0;
+    for n in 0..std::env::var("CASES").map_or(20000usize, |c| c.parse().unwrap()) {
+        let truth = some_truth().new_tree(&mut runner).unwrap().current();
+        let faults = some_faults().new_tree(&mut runner).unwrap().current();
+        if std::env::var("NODUAL").is_ok()
+            && truth
+                .instances
+                .iter()
+                .any(|m| m.instance.socket.reached_at().count() > m.instance.socket.tcp_addresses().count())
+        {
+            continue;
+        }
+        let faults = if n % 2 == 0 { Faults::default() } else { faults };
+        let faults = Faults {
+            crash: Some(faults::Crash { call: 1 + (n * 7919) % 60, after: n % 3 == 0 }),
+            change: None,
+            ..faults
+        };
+        let world = World::new(truth.clone(), faults.clone());
+        let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.repair(Trigger::Repair))).is_err();
+        if !died {
+            continue;
+        }
+        crashes += 1;
+        let mut what =
+            outcome_rules::nothing_is_forgotten(&truth, &world.truth.borrow()).map_err(|w| format!("AT CRASH {w}"));
+        world.pass_time();
+        let mut next = world.truth.borrow().clone();
+        next.processes.iter_mut().for_each(|p| p.old = true);
+        let again = World::new(next, Faults::default());
+        let (_, plan) = again.assess(Trigger::Repair);
+        let done = again.repair(Trigger::Repair);
+        if what.is_ok() {
+            what = outcome_rules::nothing_is_forgotten(&truth, &again.truth.borrow()).map_err(|w| format!("AFTER {w}"));
+        }
+        if what.is_ok() && faults.taker.is_none() {
+            let after = again.truth.borrow();
+            for (i, m) in truth.instances.iter().enumerate() {
+                let lost: Vec<_> = outcome_rules::lost(&truth, &after, i).into_iter().collect();
+                if !lost.is_empty() {
+                    what = Err(format!(
+                        "STILL LOST {:?} {:?}",
+                        done.of(m.instance.name()).map(|d| &d.end),
+                        plan.of(m.instance.name()).map(|p| match &p.decision {
+                            sshd_mend::model::plan::Decision::Refuse(r) => format!("{:?}", r.code),
+                            sshd_mend::model::plan::Decision::Nothing => "nothing".to_owned(),
+                            sshd_mend::model::plan::Decision::Replace(r) =>
+                                format!("replace {:?}", r.start.jobs.iter().map(|j| j.job).collect::<Vec<_>>()),
+                        })
+                    ));
+                }
+            }
+        }
+        if let Err(what) = what {
+            let key: String = what.split(['{', '}']).enumerate().filter(|(i, _)| i % 2 == 0).map(|(_, w)| w).collect();
+            let key: String = key.chars().filter(|c| !c.is_ascii_digit()).take(150).collect();
+            if std::env::var("SHOW").is_ok_and(|w| key.contains(&w)) && shown < 1 {
+                shown += 1;
+                println!(
+                    "{what}\n{faults:?}\nBEFORE {truth:#?}\nAT CRASH {:#?} PLAN {:#?} END {:#?}\nAFTER {:#?}",
+                    world.truth.borrow(),
+                    plan,
+                    done,
+                    again.truth.borrow().intent
+                );
+                for entry in world.journal.borrow().iter() {
+                    println!("{:?} / {:?}", entry.event, entry.intent.as_ref().map(|i| &i.instances));
+                }
+            }
+            *tally.entry(key).or_default() += 1;
+        }
+    }
+    println!("{crashes}");
     println!("{tally:#?}");
 }

@@ -16,6 +16,7 @@ use sshd_mend::model::intent::Intent;
 use sshd_mend::model::plan::{Rescue, RescuePlan, Trigger};
 use sshd_mend::model::process::ListenSocket;
 use sshd_mend::model::snapshot::Snapshot;
+use sshd_mend::model::words::words;
 use sshd_mend::parsers;
 use sshd_mend::report::{Outcome, Style, render};
 use sshd_mend::settings;
@@ -255,6 +256,7 @@ proptest! {
         let longest = environment.iter().map(|(_, value)| value.len()).max().unwrap_or(0);
         let total: usize = expanded.iter().map(String::len).sum();
         prop_assert!(total <= text.len() * (longest + 1), "values are put in once");
+        prop_assert!(words(&text).iter().map(String::len).sum::<usize>() <= text.len());
     }
 
     #[test]

@@ -16,13 +16,37 @@ fn id(child: &Child) -> i32 {
     i32::try_from(child.id()).expect("a pid")
 }
 
+/// A child that ends with the test, however the test ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.kill();
+        let _ = self.wait();
+    }
+}
+
+impl std::ops::Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
 /// A shell that runs `script` and has said "ready".
-fn ready(script: &str) -> Child {
-    let mut child = Command::new("/bin/sh")
+fn ready(script: &str) -> Running {
+    let child = Command::new("/bin/sh")
         .args(["-c", &format!("{script}; echo ready; while :; do sleep 0.01; done")])
         .stdout(Stdio::piped())
-        .spawn()
-        .expect("a shell");
+        .spawn();
+    let mut child = Running(child.expect("a shell"));
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("a line");
     assert_eq!(line, "ready\n");
@@ -107,13 +131,9 @@ fn a_pid_that_is_used_again_is_another_process() {
     let mut second = (0..1000)
         .find_map(|_| {
             std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).expect("root");
-            let mut child = Command::new("/bin/sleep").arg("1000").stdout(Stdio::null()).spawn().expect("a child");
-            if id(&child) == pid {
-                return Some(child);
-            }
-            child.kill().expect("signalled");
-            child.wait().expect("reaped");
-            None
+            let child = Command::new("/bin/sleep").arg("1000").stdout(Stdio::null()).spawn();
+            let child = Running(child.expect("a child"));
+            (id(&child) == pid).then_some(child)
         })
         .expect("the number comes round again");
 
@@ -125,6 +145,4 @@ fn a_pid_that_is_used_again_is_another_process() {
     assert!(second.try_wait().expect("a child").is_none(), "another process was signalled");
     let other = PidRef::open(pid).expect("pinned").expect("alive");
     assert!(other.process().stat().is_ok());
-    second.kill().expect("signalled");
-    second.wait().expect("reaped");
 }

@@ -9,7 +9,7 @@ use sshd_mend::model::process::{ListenSocket, Process};
 use sshd_mend::observe::processes::Proc;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use support::addresses;
@@ -244,7 +244,22 @@ fn only_sshds_are_looked_at_whatever_the_others_are_called() {
     tree.process(207, Path::new("/usr/sbin/sshd (deleted) (deleted)"), 1);
     tree.process(208, Path::new("/srv/sshd/worker"), 1);
     std::fs::create_dir(tree.proc().join("self-made")).expect("a directory");
-    assert_eq!(tree.observed().sshd_pids().expect("pids"), [200, 201, 202, 204, 205]);
+    let named = tree.observed().sshd_processes().expect("pids");
+    assert_eq!((named.of_root, named.of_users), (vec![200, 201, 202, 204, 205], Vec::new()));
+}
+
+/// Whose a process is, its directory tells: nothing inside of a user's is read (I14).
+#[test]
+fn processes_of_users_are_named_and_nothing_more() {
+    let tree = Tree::new();
+    tree.listener(200);
+    let own = tree.process(201, Path::new("/home/user/sshd"), 1);
+    chown(&own, Some(1000), None).expect("root");
+    for file in ["status", "stat", "cgroup"] {
+        std::fs::remove_file(own.join(file)).expect("a file");
+    }
+    let named = tree.observed().sshd_processes().expect("pids");
+    assert_eq!((named.of_root, named.of_users), (vec![200], vec![(201, PathBuf::from("/home/user/sshd"))]));
 }
 
 #[test]

@@ -195,10 +195,11 @@ const GUARDS: &[(&str, Spoil)] = &[
     ("is not proven", |m, _| m.processes[1].sockets = support::sockets(&["0.0.0.0:2222", "127.0.0.1:2222"])),
     ("is not to be run", |m, _| m.host.shutting_down = true),
     ("is not to be run", |m, _| m.host.not_to_be_run = true),
+    ("not everything was tried", |_, t| t.timed_out = true),
     ("policy-rc.d", |_, t| t.policy = Policy::Denies("x".into())),
     ("of the record or the rescue is not proven", |m, _| interrupted(m)),
-    ("at other addresses", |m, _| m.processes[1].sockets.extend(support::sockets(&["[::1]:2222"]))),
-    ("where only IPv6 was served", |m, _| m.processes[0].sockets.iter_mut().for_each(|s| s.ipv6_only = true)),
+    ("at fewer addresses", |m, _| m.processes[1].sockets.extend(support::sockets(&["[::1]:2222"]))),
+    ("at other addresses", |m, _| drop(m.processes[1].sockets.pop())),
     ("a rescue without the unit's options", |_, t| trial(t, SECOND).options = vec!["-f".into(), "/x".into()]),
     ("a rescue without IPAddressDeny=any", |_, t| {
         trial(t, SECOND).service_files.push("[Service]\nIPAddressDeny=any\n".into());

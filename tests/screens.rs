@@ -68,6 +68,7 @@ const fn begins(verdict: Verdict) -> &'static str {
         Verdict::AtRisk => "at-risk",
         Verdict::Unverified => "unverified",
         Verdict::Refused => "refused",
+        Verdict::Stopped => "stopped",
         Verdict::Broken => "broken",
         Verdict::Rescued => "rescued",
         Verdict::Failed => "failed",
@@ -84,7 +85,7 @@ fn every_verdict_has_a_screen_and_every_screen_is_one() {
         assert!(names.insert(format!("{name}.txt")), "{name} is there twice");
         *verdicts.entry(begins(outcome.verdict)).or_default() += 1;
     }
-    assert_eq!(verdicts.len(), 10, "{verdicts:?}");
+    assert_eq!(verdicts.len(), 11, "{verdicts:?}");
     let bless = std::env::var_os("SSHD_MEND_BLESS").is_some_and(|value| value == "1");
     assert!(
         bless || files() == names,

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::machine::{Machine, Target};
 use super::record::boot_id;
-use crate::model::address::{collide, reaches};
+use super::work::{Work, first_aid};
 use crate::model::execution::{End, Execution, Failure, InstanceExecution, StepOutcome, Success};
 use crate::model::intent::{InstanceIntent, Intent};
-use crate::model::plan::{Plan, Replacement, RescuePlan, Step};
+use crate::model::plan::{Plan, RescuePlan, Step};
 use crate::model::refusal::RefusalCode;
 use crate::report::events;
 
@@ -34,7 +34,7 @@ pub fn execute(plan: &Plan, machine: &impl Machine) -> Execution {
             } else {
                 Err(Failure::Unverified(probe.detail))
             };
-            let outcome = StepOutcome::new(Step::Probe { address: *address }, begun, result);
+            let outcome = StepOutcome::new(Step::Probe { address: *address }, begun.elapsed(), result);
             events::step(&outcome, None);
             execution.first_aid.push(outcome);
         }
@@ -53,14 +53,26 @@ pub fn execute(plan: &Plan, machine: &impl Machine) -> Execution {
     execution
 }
 
-/// Creates sshd's privilege separation directory, which by itself restores logins if it is missing.
-pub fn first_aid(machine: &impl Machine) -> StepOutcome {
-    let begun = Instant::now();
-    let created = machine.create_runtime_directory();
-    let result = created.map(|()| Success::Created).map_err(|error| Failure::System(error.to_string()));
-    let outcome = StepOutcome::new(Step::first_aid(), begun, result);
-    events::step(&outcome, None);
-    outcome
+/// What has to be done before it can be seen what the program on disk can do: units that fail over and over are stopped,
+/// and `/run/sshd` is created if it is missing.
+pub fn prepare(plan: &Plan, machine: &impl Machine) -> Vec<StepOutcome> {
+    let mut outcomes = Vec::new();
+    for unit in &plan.stop_first {
+        let begun = Instant::now();
+        // In place of the start that systemd has queued.
+        machine.abort(unit);
+        let result = match machine.is_active(unit) {
+            true => Err(Failure::Systemd("it was started meanwhile".to_owned())),
+            false => Ok(Success::Stopped),
+        };
+        let outcome = StepOutcome::new(Step::StopUnit { unit: unit.clone() }, begun.elapsed(), result);
+        events::step(&outcome, None);
+        outcomes.push(outcome);
+    }
+    if plan.first_aid.is_some() || !machine.has_runtime_directory() {
+        outcomes.push(first_aid(machine));
+    }
+    outcomes
 }
 
 /// Takes instances off the record that serve again.
@@ -74,32 +86,7 @@ pub fn settle(instances: &[String], machine: &impl Machine) {
     }
 }
 
-/// The replacement of one instance's listeners on its way.
-pub(super) struct Work<'a, M: Machine> {
-    pub(super) machine: &'a M,
-    pub(super) instance: &'a str,
-    pub(super) replacement: &'a Replacement,
-    /// The old listeners, pinned: those to terminate, then those that systemd ends.
-    pub(super) old: Vec<M::Target>,
-    pub(super) steps: Vec<StepOutcome>,
-    /// When the first listener was signalled, or its unit's restart requested.
-    pub(super) unreachable_since: Option<Instant>,
-    pub(super) unreachable: Option<Duration>,
-}
-
-impl<'a, M: Machine> Work<'a, M> {
-    fn new(machine: &'a M, instance: &'a str, replacement: &'a Replacement) -> Self {
-        Self {
-            machine,
-            instance,
-            replacement,
-            old: Vec::new(),
-            steps: Vec::new(),
-            unreachable_since: None,
-            unreachable: None,
-        }
-    }
-
+impl<M: Machine> Work<'_, M> {
     fn replace(&mut self) -> End {
         if !self.pin() {
             return End::Changed;
@@ -190,47 +177,5 @@ impl<'a, M: Machine> Work<'a, M> {
     /// The instance serves again.
     fn forget(&self) {
         settle(&[self.instance.to_owned()], self.machine);
-    }
-
-    /// After a failed start: whoever still listens needs the directory that the start removed.
-    pub(super) fn restore_runtime_directory(&mut self) {
-        if !self.machine.has_runtime_directory() {
-            let outcome = first_aid(self.machine);
-            self.steps.push(outcome);
-        }
-    }
-
-    /// The addresses to be served that nobody listens on, other than an old listener.
-    pub(super) fn unserved(&self) -> BTreeSet<SocketAddr> {
-        self.replacement.prove.iter().copied().filter(|address| !self.is_held(*address)).collect()
-    }
-
-    /// The instance's unit, or systemd, listens on the address.
-    pub(super) fn is_held(&self, address: SocketAddr) -> bool {
-        let held = self.machine.served_by(&self.replacement.start.serves);
-        held.iter().any(|have| reaches(*have, address)) && self.old_listener_at(address).is_none()
-    }
-
-    /// An old listener that still holds an address.
-    pub(super) fn old_listener_at(&self, address: SocketAddr) -> Option<i32> {
-        let serves = |target: &&M::Target| {
-            let reached = target.judged().reached_at();
-            reached.iter().any(|held| collide(*held, address))
-        };
-        let living = self.old.iter().filter(|target| !target.has_exited());
-        living.into_iter().find(serves).map(|target| target.judged().pid)
-    }
-
-    /// Notes what came of a step. True: it achieved what it is for.
-    pub(super) fn note(&mut self, step: Step, begun: Instant, result: Result<Success, Failure>) -> bool {
-        let outcome = StepOutcome::new(step, begun, result);
-        let exe = match &outcome.step {
-            Step::Terminate { pid, .. } => self.old.iter().map(Target::judged).find(|judged| judged.pid == *pid),
-            _ => None,
-        };
-        events::step(&outcome, exe);
-        let achieved = outcome.result.is_ok();
-        self.steps.push(outcome);
-        achieved
     }
 }

@@ -11,6 +11,7 @@ mod rescue;
 pub mod rescue_units;
 mod start;
 mod terminate;
+mod work;
 
 pub use execute::execute;
 pub use host::Host;

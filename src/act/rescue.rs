@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::execute::Work;
 use super::machine::Machine;
+use super::work::Work;
 use crate::model::execution::{End, Failure, Success};
 use crate::model::names::rescue_socket;
 use crate::model::plan::{Job, RescuePlan, Step};

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use super::execute::Work;
 use super::machine::{JobFailure, Machine};
+use super::work::Work;
 use crate::model::execution::{Failure, Success};
 use crate::model::plan::{Job, Step, UnitJob};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::execute::Work;
 use super::machine::{Machine, Target};
+use super::work::Work;
 use crate::model::execution::{Failure, Success};
 use crate::model::plan::Step;
 

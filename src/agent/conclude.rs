@@ -1,9 +1,9 @@
 //! From what was found and done to the [`Outcome`] that is reported: a verdict for each instance, and for the machine.
 
-use super::Run;
 use super::assess::Assessment;
 use super::repair_unit::FollowError;
-use crate::model::diagnosis::{Diagnosis, Severity};
+use super::run::Run;
+use crate::model::diagnosis::{Diagnosis, Exclusion, Severity};
 use crate::model::execution::{End, Execution};
 use crate::model::plan::Decision;
 use crate::model::printable::printable;
@@ -213,5 +213,10 @@ fn others(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let excluded = diagnosis.excluded.iter();
     let excluded = excluded.map(|(pid, why)| format!("{pid} ({}) is left alone: {}", named(*pid), why.reason()));
     let sessions = diagnosis.sessions.iter().map(|pid| format!("{pid} ({}) serves a connection", named(*pid)));
-    excluded.chain(sessions).collect()
+    let of_users = snapshot.of_users.iter();
+    let of_users = of_users.map(|(pid, exe)| {
+        let exe = printable(&exe.to_string_lossy());
+        format!("{pid} ({exe}) is left alone: {}", Exclusion::NotRoot.reason())
+    });
+    excluded.chain(sessions).chain(of_users).collect()
 }

@@ -4,96 +4,33 @@ mod assess;
 mod conclude;
 pub mod notice;
 pub mod repair_unit;
+mod run;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::act::record::{self, Record};
 use crate::act::{self, Host};
-use crate::host::deadline::Deadline;
 use crate::host::pid_ref::PidRef;
-use crate::host::signals::Signals;
-use crate::host::systemd::Manager;
-use crate::host::watchdog::Watchdog;
 use crate::model::execution::{End, Execution, InstanceExecution};
-use crate::model::intent::Intent;
-use crate::model::plan::{Decision, Plan, Trigger};
+use crate::model::plan::{Decision, Plan};
 use crate::model::refusal::RefusalCode;
 use crate::observe::Unexaminable;
 use crate::report::Outcome;
-use crate::settings::Settings;
 use assess::Assessment;
 use repair_unit::FollowError;
 
-pub use assess::Probing;
+pub use run::{Run, Task};
 
 /// A listener may change while it is examined (somebody restarts ssh.service). The machine is assessed so often at most.
 const ASSESSMENTS_MAX: usize = 4;
 
 /// How long `check` waits for a repair that is running: what it sees in the middle of one means little.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(5);
-/// Limits each examination of the repair unit. `DEADLINE=` is for those who wait for it.
-const EXAMINATION_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What the program was started for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    Check,
-    DryRun,
-    Repair,
-    Hook,
-    /// What the repair unit does, for whoever asked.
-    CarryOut(Trigger),
-}
-
-impl Task {
-    /// check, repair or hook.
-    pub const fn command(self) -> &'static str {
-        match self {
-            Self::Check => "check",
-            Self::DryRun | Self::Repair | Self::CarryOut(_) => "repair",
-            Self::Hook => "hook",
-        }
-    }
-
-    const fn trigger(self) -> Trigger {
-        match self {
-            Self::Hook => Trigger::Hook,
-            Self::CarryOut(trigger) => trigger,
-            Self::Check | Self::DryRun | Self::Repair => Trigger::Repair,
-        }
-    }
-
-    /// The hook runs dozens of times a day, and each probe is a line in sshd's log.
-    const fn probing(self) -> Probing {
-        match self {
-            Self::Hook => Probing::Suspects,
-            _ => Probing::All,
-        }
-    }
-}
-
-/// One run of the program.
-pub struct Run<'a> {
-    task: Task,
-    settings: Settings,
-    signals: &'a Signals,
-    watchdog: &'a Watchdog,
-    manager: Manager,
-    begun: Instant,
-    /// Of the whole run, `DEADLINE=`.
-    deadline: Deadline,
-}
 
 /// The sessions that were open when a repair began, pinned.
 struct PinnedSessions(Vec<PidRef>);
 
-impl<'a> Run<'a> {
-    /// A run that begins now.
-    pub fn new(task: Task, settings: Settings, signals: &'a Signals, watchdog: &'a Watchdog) -> Self {
-        let (manager, begun) = (Manager::new(), Instant::now());
-        Self { task, settings, signals, watchdog, manager, begun, deadline: Deadline::after(settings.deadline) }
-    }
-
+impl Run<'_> {
     /// Examines, and says what a repair would do.
     ///
     /// # Errors
@@ -187,16 +124,6 @@ impl<'a> Run<'a> {
         Ok(self.concluded(&assessment, &assessment, &Execution::default(), None))
     }
 
-    fn assess(&self, intent: Option<Intent>) -> Result<Assessment, Unexaminable> {
-        let deadline = match self.task {
-            Task::CarryOut(_) => Deadline::after(EXAMINATION_TIMEOUT),
-            _ => self.deadline,
-        };
-        let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), self.task.probing(), deadline);
-        self.watchdog.progress();
-        assessment
-    }
-
     /// Examines, and repairs what is broken in this process: the least invasive step first, and an examination after
     /// each.
     ///
@@ -218,10 +145,10 @@ impl<'a> Run<'a> {
             if current.plan.is_empty() {
                 break;
             }
-            let first_aid_first = current.plan.first_aid.is_some() && current.plan.replaces();
-            if first_aid_first {
-                // Only once /run/sshd is there can be seen what the program on disk can do.
-                execution.first_aid.push(act::execute::first_aid(&host));
+            let prepares =
+                current.plan.replaces() && (current.plan.first_aid.is_some() || !current.plan.stop_first.is_empty());
+            if prepares {
+                execution.first_aid.extend(act::execute::prepare(&current.plan, &host));
             } else if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
                 execution.add(refused(&current.plan, &error.to_string()));
                 break;
@@ -232,7 +159,8 @@ impl<'a> Run<'a> {
                 }
             }
             later = Some(assess()?);
-            if first_aid_first && later.as_ref().is_some_and(|later| later.plan.first_aid.is_some()) {
+            // /run/sshd cannot be created.
+            if prepares && later.as_ref().is_some_and(|later| later.plan.first_aid.is_some()) {
                 break;
             }
         }
@@ -265,21 +193,6 @@ impl<'a> Run<'a> {
         }
         let record = Record::open_existing().ok();
         act::execute::settle(&assessment.plan.settled, &self.host(assessment, record.as_ref()));
-    }
-
-    fn host<'b>(&'b self, assessment: &'b Assessment, record: Option<&'b Record>) -> Host<'b> {
-        Host {
-            manager: &self.manager,
-            snapshot: &assessment.snapshot,
-            record,
-            grace: self.settings.grace.min(self.settings.deadline),
-            signals: self.signals,
-            watchdog: self.watchdog,
-        }
-    }
-
-    fn elapsed(&self) -> u64 {
-        u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 

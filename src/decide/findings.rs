@@ -201,7 +201,7 @@ fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener])
     let own: Vec<&Listener> = listeners.iter().filter(|listener| listener.instance == instance.name()).collect();
     let is_owned = own.iter().any(|listener| listener.unit.as_deref() == Some(instance.name()));
     // The next attempt of `Restart=` shows as a queued job, and nobody listens meanwhile.
-    let at_rest = instance.units().iter().all(|unit| !unit.job || unit.waits_after_failure());
+    let at_rest = instance.units().iter().all(|unit| !unit.job || unit.restarts_itself());
     if is_owned && socket.is_enabled() && !socket.is_active() && at_rest {
         let message = format!(
             "{socket} is enabled but not active, and sshd serves by itself. To have the socket back, from a session that may end: \

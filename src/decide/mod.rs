@@ -4,6 +4,7 @@
 
 pub mod diagnosis;
 mod findings;
+mod needs;
 pub mod plan;
 mod refusals;
 mod replacement;

@@ -1,11 +1,10 @@
 //! Which steps mend the machine, or why none is taken: instance by instance, none of which prevents another's.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 
 use super::findings::{in_the_way, is_disabled, lost_addresses};
+use super::needs::{has_orphan, needs_replacement, orphans};
 use super::replacement::replacement;
-use super::role::{instance_of, is_listener, owns};
 use crate::model::diagnosis::{Diagnosis, FindingCode};
 use crate::model::plan::{Decision, InstancePlan, Plan, Trigger};
 use crate::model::process::Process;
@@ -34,7 +33,12 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
             InstancePlan { instance: instance.name().to_owned(), decision, skipped }
         })
         .collect();
-    let mut plan = Plan { first_aid: None, instances, settled };
+    let stop_first = snapshot.instances.iter().filter(|instance| {
+        let decision = instances.iter().find(|plan| plan.instance == instance.name()).map(|plan| &plan.decision);
+        decision.is_some_and(|decision| is_stopped_first(snapshot, instance, trigger, decision))
+    });
+    let stop_first = stop_first.map(|instance| instance.name().to_owned()).collect();
+    let mut plan = Plan { stop_first, first_aid: None, instances, settled };
     let missing = diagnosis.has(FindingCode::RuntimeDirectoryMissing);
     // It would restore the access that the administrator closed.
     let is_wanted = !is_disabled(snapshot);
@@ -43,6 +47,21 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
         plan.first_aid = Some(if missing { served.collect() } else { BTreeSet::new() });
     }
     plan
+}
+
+/// The instance's service fails over and over while an orphan serves in its place. What is tried meanwhile may fail for
+/// want of `/run/sshd` alone, so a refusal for what was tried is not final.
+fn is_stopped_first(snapshot: &Snapshot, instance: &Instance, trigger: Trigger, decision: &Decision) -> bool {
+    let tried = [RefusalCode::ConfigInvalid, RefusalCode::BinaryUnusable, RefusalCode::AddressesNotCovered];
+    let is_due = match decision {
+        Decision::Nothing => false,
+        Decision::Refuse(refusal) => tried.contains(&refusal.code),
+        Decision::Replace(_) => true,
+    };
+    let mut orphans = orphans(snapshot, instance, trigger);
+    // Once it is stopped, only an orphan in its control group tells that another unit than the main one is an instance.
+    let stays_known = |orphan: &Process| snapshot.is_main(instance) || orphan.unit.as_deref() == Some(instance.name());
+    is_due && instance.service.restarts_itself() && orphans.any(stays_known)
 }
 
 /// A check of the program that is to take over can be made only once `/run/sshd` is there.
@@ -85,60 +104,6 @@ fn decide(
     }
 }
 
-/// Orphans of an instance that this trigger would terminate.
-pub(super) fn orphans<'a>(
-    snapshot: &'a Snapshot,
-    instance: &'a Instance,
-    trigger: Trigger,
-) -> impl Iterator<Item = &'a Process> {
-    let services = || snapshot.instances.iter().map(|instance| &instance.service);
-    snapshot.processes.iter().filter(move |process| {
-        let is_dead = process.probe.as_ref().is_some_and(|probe| probe.is_dead());
-        is_listener(process, snapshot)
-            && !services().any(|service| owns(service, process))
-            && instance_of(process, snapshot).is_some_and(|of| of.name() == instance.name())
-            // One that is not stale still serves: a package run only terminates it once it is dead.
-            && (process.is_stale() || trigger == Trigger::Repair || is_dead)
-    })
-}
-
-/// The stale main process of an instance's active service.
-pub(super) fn stale_main<'a>(snapshot: &'a Snapshot, instance: &'a Instance) -> Option<&'a Process> {
-    let listeners = snapshot.processes.iter().filter(|process| is_listener(process, snapshot));
-    listeners.into_iter().find(|process| process.is_stale() && owns(&instance.service, process))
-}
-
-fn has_orphan(snapshot: &Snapshot, instance: &Instance, trigger: Trigger) -> bool {
-    orphans(snapshot, instance, trigger).next().is_some()
-}
-
-fn needs_replacement(snapshot: &Snapshot, diagnosis: &Diagnosis, instance: &Instance, trigger: Trigger) -> bool {
-    stale_main(snapshot, instance).is_some() || is_to_be_started(snapshot, diagnosis, instance, trigger)
-}
-
-/// An instance does not serve as declared, and this trigger would change that.
-pub(super) fn is_to_be_started(
-    snapshot: &Snapshot,
-    diagnosis: &Diagnosis,
-    instance: &Instance,
-    trigger: Trigger,
-) -> bool {
-    let has = |code| diagnosis.has_for(instance.name(), code);
-    let is_active = instance.service.is_active() || instance.socket.is_active();
-    has(FindingCode::Down)
-        || has(FindingCode::SocketDeaf)
-        || (has(FindingCode::InstanceDown) && !is_active)
-        // An active unit that lost an address still serves others: a package run does not restart it for that.
-        || (has(FindingCode::Interrupted) && (trigger == Trigger::Repair || !serves_by_itself(snapshot, instance)))
-        // A rescue is serving: a package run leaves alone what people may be using to repair the machine.
-        || (has(FindingCode::RescueActive) && trigger == Trigger::Repair)
-}
-
-fn serves_by_itself(snapshot: &Snapshot, instance: &Instance) -> bool {
-    let main = snapshot.processes.iter().any(|process| owns(&instance.service, process));
-    instance.service.is_active() && main
-}
-
 /// Instances on record whose every address is served by what was declared, from a listener that is not dead.
 fn settled(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let is_settled = |name: &str| {
@@ -149,9 +114,4 @@ fn settled(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     };
     let intents = snapshot.intent.iter().flat_map(|intent| &intent.instances);
     intents.map(|intent| intent.instance.clone()).filter(|name| is_settled(name)).collect()
-}
-
-/// The addresses that an instance serves, or would serve if its repair had not been interrupted.
-pub(super) fn on_record(snapshot: &Snapshot, instance: &Instance) -> BTreeSet<SocketAddr> {
-    snapshot.intent_of(instance.name()).map(|intent| intent.addresses.clone()).unwrap_or_default()
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::address::{Coverage, list};
+use crate::model::address::list;
+use crate::model::coverage::Coverage;
 use crate::model::intent::InstanceIntent;
 use crate::model::plan::Trigger;
 use crate::model::process::Process;
@@ -44,7 +45,7 @@ pub(super) fn by_units(units: &[&Unit]) -> Result<(), Refusal> {
             return Err(RefusalCode::NothingToStart.because(&what));
         }
         // The job of a unit that systemd is about to start again is nobody's request.
-        if unit.job && !unit.waits_after_failure() {
+        if unit.job && !unit.restarts_itself() {
             return Err(RefusalCode::JobPending.because(&unit.name));
         }
     }

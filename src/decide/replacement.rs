@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::findings::taken_by_others;
-use super::plan::{is_to_be_started, on_record, orphans, stale_main};
+use super::needs::{is_to_be_started, on_record, orphans, stale_main};
 use super::refusals::{
     by_control_group, by_deadline, by_host, by_listener, by_per_connection, by_policy, by_program, by_units,
 };
 use super::rescue::rescue;
 use super::role::owns;
-use crate::model::address::{Coverage, list};
+use crate::model::address::list;
+use crate::model::coverage::Coverage;
 use crate::model::diagnosis::{Diagnosis, FindingCode};
 use crate::model::plan::{Job, Replacement, Start, Trigger, UnitJob};
 use crate::model::process::{ListenSocket, Process};

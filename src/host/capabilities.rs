@@ -10,9 +10,13 @@ use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabiliti
 /// Descriptors of other users' processes stay hidden (proc_pid_fd(5)), and are of no interest: those are never ended.
 const NEEDED: CapabilitySet = CapabilitySet::SYS_PTRACE;
 
-/// For `sshd -i`, which changes its user and root directory. Never in effect here, but under NoNewPrivileges= a program
-/// gets no more than its parent was permitted (cap_bprm_creds_from_file, security/commoncap.c).
-const FOR_SSHD: CapabilitySet = CapabilitySet::SYS_CHROOT.union(CapabilitySet::SETUID).union(CapabilitySet::SETGID);
+/// For the sshd that is tried, which changes its user and root directory and reads host keys and configuration of other
+/// users. Never in effect here, but under NoNewPrivileges= a program gets no more than its parent was permitted
+/// (cap_bprm_creds_from_file, security/commoncap.c).
+const FOR_SSHD: CapabilitySet = CapabilitySet::SYS_CHROOT
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Keeps what is needed, as far as this process has it, and nothing else. Belongs before the first thread: threads have
 /// capabilities of their own (capabilities(7)).
@@ -22,5 +26,16 @@ const FOR_SSHD: CapabilitySet = CapabilitySet::SYS_CHROOT.union(CapabilitySet::S
 pub fn drop_all_but_needed() -> io::Result<()> {
     let permitted = capabilities(None)?.permitted & NEEDED.union(FOR_SSHD);
     let effective = permitted & NEEDED;
+    set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() })
+}
+
+/// Drops from the calling thread, and so from what it starts, what only the sshd that is tried needs.
+///
+/// # Errors
+/// The kernel did not take them.
+pub fn drop_those_for_sshd() -> io::Result<()> {
+    let own = capabilities(None)?;
+    let permitted = own.permitted & NEEDED;
+    let effective = own.effective & NEEDED;
     set_capabilities(None, CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() })
 }

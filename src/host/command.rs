@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::capabilities;
 use super::deadline::Deadline;
 use super::pid_ref::PidRef;
 
@@ -69,9 +70,34 @@ pub fn command(path: &Path, arguments: &[&str]) -> Command {
 /// # Errors
 /// It could not be started, or it did not end before the deadline (`TimedOut`; it was killed then).
 pub fn run(path: &Path, arguments: &[&str], deadline: Deadline) -> io::Result<Finished> {
+    // Capabilities are a thread's, and a child has those of the thread that starts it.
+    let spawn = |mut command: Command| -> io::Result<Child> {
+        let spawned = std::thread::Builder::new().name("spawn".to_owned()).spawn(move || {
+            capabilities::drop_those_for_sshd()?;
+            command.spawn()
+        });
+        spawned?.join().unwrap_or_else(|_| Err(io::Error::other("the thread that starts it panicked")))
+    };
+    finish(command(path, arguments), spawn, deadline)
+}
+
+/// The same for the sshd that is tried, which may do what the real one may.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_sshd(path: &Path, arguments: &[&str], deadline: Deadline) -> io::Result<Finished> {
+    finish(command(path, arguments), |mut command| command.spawn(), deadline)
+}
+
+fn finish(
+    mut command: Command,
+    spawn: impl FnOnce(Command) -> io::Result<Child>,
+    deadline: Deadline,
+) -> io::Result<Finished> {
     // A file in memory holds the output: no pipe that could fill up, no thread to read it, no disk that could be full.
     let mut output = memory_file()?;
-    let child = command(path, arguments).stdout(output.try_clone()?).stderr(output.try_clone()?).spawn()?;
+    command.stdout(output.try_clone()?).stderr(output.try_clone()?);
+    let child = spawn(command)?;
     let status = wait(child, deadline)?;
     Ok(Finished { status, output: read_back(&mut output)? })
 }

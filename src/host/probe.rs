@@ -3,6 +3,7 @@
 //! A listener counts as dead only if it closes three connections in a row before its KEXINIT without giving a reason.
 //! Text in place of a banner ("Not allowed at this time", "Exceeded MaxStartups") is a busy server, not a dead one.
 
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, connect, socket};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream};
@@ -18,6 +19,8 @@ use crate::model::probe::{Probe, ProbeResult};
 
 /// Time for one connection, from connect(2) to the server's KEXINIT. A healthy server takes 20 ms.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of that, for connect(2): the listener is on this host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Attempts before a listener is called dead.
 const ATTEMPTS: u32 = 3;
 /// Between two attempts: a restart of sshd takes about 100 ms.
@@ -27,6 +30,7 @@ const HOSTS_DENY: &str = "/etc/hosts.deny";
 /// Probes the listener at `address` from this machine.
 pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
     let mut closed = String::new();
+    let mut is_denied = false;
     for number in 0..ATTEMPTS {
         if number > 0 {
             std::thread::sleep(PAUSE_BETWEEN_ATTEMPTS.min(deadline.remaining()));
@@ -34,6 +38,12 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
         let limit = deadline.at_most(ATTEMPT_TIMEOUT);
         let mut stream = match connect_any(address, number, limit) {
             Ok(stream) => stream,
+            // What connect(2) gives at the end of SO_SNDTIMEO.
+            Err(error) if error.raw_os_error() == Some(Errno::EINPROGRESS as i32) => {
+                return inconclusive(format!(
+                    "no answer from {address}: a firewall may drop connections from this host"
+                ));
+            }
             Err(error) => return inconclusive(format!("no connection to {address}: {error}")),
         };
         match handshake(&mut stream, limit) {
@@ -44,11 +54,12 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
                 closed = format!("new connections are closed after the client's KEXINIT (banner {banner})");
             }
             // hosts_access(5): whom it denies is closed out at once, whatever the listener is like.
-            Attempt::Closed(None) if has_rules(Path::new(HOSTS_DENY)) => {
-                return inconclusive(format!("closed before a banner, and {HOSTS_DENY} has rules"));
-            }
+            Attempt::Closed(None) if has_rules(Path::new(HOSTS_DENY)) => is_denied = true,
             Attempt::Closed(None) => closed = "new connections are closed before a banner".to_owned(),
         }
+    }
+    if is_denied {
+        return inconclusive(format!("closed before a banner, and {HOSTS_DENY} has rules"));
     }
     Probe { result: ProbeResult::Dead, detail: closed }
 }
@@ -96,13 +107,14 @@ fn is_ipv6_only(bound: SocketAddr) -> bool {
 fn connect_to(to: SocketAddr, number: u32, deadline: Deadline) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    if to.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+    // The last one comes from 127.0.0.1, which may be the only address that hosts.allow lets in.
+    if to.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && number + 1 < ATTEMPTS {
         // If the address cannot be had, the kernel's choice will do.
         let _ = bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source(number), 0)));
     }
     // SO_SNDTIMEO bounds connect(2) as well (socket(7)).
     let stream = TcpStream::from(socket);
-    stream.limit(deadline.remaining().max(Duration::from_millis(1)))?;
+    stream.limit(deadline.at_most(CONNECT_TIMEOUT).remaining().max(Duration::from_millis(1)))?;
     match to {
         SocketAddr::V4(to) => connect(stream.as_raw_fd(), &SockaddrIn::from(to))?,
         SocketAddr::V6(to) => connect(stream.as_raw_fd(), &SockaddrIn6::from(to))?,

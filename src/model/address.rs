@@ -1,10 +1,6 @@
-//! TCP addresses as systemd and sshd write them, and which of them another one covers.
+//! TCP addresses as systemd and sshd write them, and which of them exclude or reach each other.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-
-use super::process::ListenSocket;
-use super::unit::Unit;
 
 /// Reads `[::]:22`, `0.0.0.0:22`, `22` and `[fe80::1%eth0]:22`. The kernel's tables name no scope, so it is left out.
 pub fn parse(text: &str) -> Option<SocketAddr> {
@@ -49,65 +45,10 @@ pub fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// Whoever connects to `wanted` reaches a socket that is bound to `have`. For `[::]` and IPv4 see
-/// [`ListenSocket::reached_at`].
+/// [`super::process::ListenSocket::reached_at`].
 pub fn reaches(have: SocketAddr, wanted: SocketAddr) -> bool {
     have.port() == wanted.port()
         && (have.ip() == wanted.ip() || (have.ip().is_unspecified() && have.is_ipv4() == wanted.is_ipv4()))
-}
-
-/// Addresses at which a start of the units would serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Coverage {
-    addresses: BTreeSet<SocketAddr>,
-    /// `[::]` serves IPv4 as well.
-    dual: bool,
-    /// It serves one network interface only.
-    device_bound: bool,
-}
-
-impl Coverage {
-    /// Of a socket unit.
-    pub fn of_socket(socket: &Unit) -> Self {
-        Self { addresses: socket.tcp_addresses().collect(), dual: !socket.ipv6_only, device_bound: socket.device_bound }
-    }
-
-    /// Of sshd by itself, which binds IPv6 addresses for IPv6 only (sshd.c, `sock_set_v6only`).
-    pub fn of_sshd(addresses: &BTreeSet<SocketAddr>) -> Self {
-        Self { addresses: addresses.clone(), dual: false, device_bound: false }
-    }
-
-    /// Of an instance in a network namespace of its own: nothing of the host's.
-    pub fn none() -> Self {
-        Self { addresses: BTreeSet::new(), dual: false, device_bound: false }
-    }
-
-    /// Addresses that will be bound.
-    pub fn addresses(&self) -> &BTreeSet<SocketAddr> {
-        &self.addresses
-    }
-
-    /// Addresses of these sockets that nobody would reach any more.
-    pub fn missing_of(&self, sockets: &[ListenSocket]) -> BTreeSet<SocketAddr> {
-        let narrower = |socket: &&ListenSocket| self.device_bound && !socket.device_bound;
-        let narrowed = sockets.iter().filter(narrower).flat_map(ListenSocket::reached_at);
-        let mut missing: BTreeSet<SocketAddr> = narrowed.collect();
-        missing.extend(self.missing(&sockets.iter().flat_map(ListenSocket::reached_at).collect()));
-        missing
-    }
-
-    /// Addresses of `served` that nobody would reach any more.
-    pub fn missing(&self, served: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
-        served.iter().copied().filter(|address| !self.covers(*address)).collect()
-    }
-
-    fn covers(&self, wanted: SocketAddr) -> bool {
-        self.addresses.iter().any(|have| {
-            have.port() == wanted.port()
-                && (have.ip() == wanted.ip()
-                    || (have.ip().is_unspecified()
-                        && (have.is_ipv4() == wanted.is_ipv4() || (have.is_ipv6() && self.dual))))
-        })
-    }
 }
 
 /// Addresses for a person: `0.0.0.0:22, [::]:22`.
@@ -118,10 +59,6 @@ pub fn list<'a>(addresses: impl IntoIterator<Item = &'a SocketAddr>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn set(addresses: &[&str]) -> BTreeSet<SocketAddr> {
-        addresses.iter().map(|text| parse(text).expect("an address")).collect()
-    }
 
     #[test]
     fn addresses_are_read_as_systemd_and_sshd_write_them() {
@@ -140,38 +77,5 @@ mod tests {
         assert_eq!(scoped("[fe80::2]:22"), "[fe80::2]:22");
         assert_eq!(scoped("[::1]:22"), "[::1]:22");
         assert_eq!(scoped("127.0.0.1:22"), "127.0.0.1:22");
-    }
-
-    #[test]
-    fn coverage() {
-        let dual = Coverage { addresses: set(&["[::]:22"]), dual: true, device_bound: false };
-        let single = Coverage { addresses: set(&["[::]:22"]), dual: false, device_bound: false };
-        let pair = Coverage { addresses: set(&["[::]:22", "0.0.0.0:22"]), dual: false, device_bound: false };
-        let one = Coverage { addresses: set(&["192.0.2.1:22"]), dual: false, device_bound: false };
-        for (coverage, served, missing) in [
-            (&dual, &["[::]:22"][..], &[][..]),
-            (&dual, &["0.0.0.0:22", "[::1]:22"], &[]),
-            (&single, &["[::]:22"], &[]),
-            (&single, &["[::]:22", "0.0.0.0:22"], &["0.0.0.0:22"]),
-            (&pair, &["[::]:22"], &[]),
-            (&pair, &["127.0.0.1:22", "127.0.0.1:2222"], &["127.0.0.1:2222"]),
-            (&one, &["192.0.2.1:22"], &[]),
-            (&one, &["0.0.0.0:22"], &["0.0.0.0:22"]),
-        ] {
-            assert_eq!(coverage.missing(&set(served)), set(missing), "{coverage:?} for {served:?}");
-        }
-    }
-
-    #[test]
-    fn a_socket_bound_to_a_device_covers_nobody_who_served_all() {
-        let bound = Coverage { addresses: set(&["[::]:22"]), dual: true, device_bound: true };
-        let socket = |device_bound| ListenSocket {
-            address: parse("22").expect("an address"),
-            ipv6_only: true,
-            device_bound,
-            inode: 1,
-        };
-        assert_eq!(bound.missing_of(&[socket(true)]), set(&[]));
-        assert_eq!(bound.missing_of(&[socket(false)]), set(&["[::]:22"]));
     }
 }

@@ -4,6 +4,7 @@
 //! its way in, and text again on its way out.
 
 pub mod address;
+pub mod coverage;
 pub mod diagnosis;
 pub mod execution;
 pub mod intent;

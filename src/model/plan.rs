@@ -22,6 +22,9 @@ pub enum Trigger {
 /// What is to be done about a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
+    /// Services that fail and are started again by systemd, over and over: each attempt removes `/run/sshd` from under
+    /// those who serve. They serve nobody, and are stopped before anything else.
+    pub stop_first: Vec<String>,
     /// Create `/run/sshd`, and probe these addresses afterwards: terminates nothing, and by itself restores logins.
     pub first_aid: Option<BTreeSet<SocketAddr>>,
     /// Instances about which there is something to do or to say.
@@ -144,9 +147,9 @@ pub enum Step {
 }
 
 impl Plan {
-    /// It terminates, starts or restarts something. First aid does not.
+    /// It terminates, starts, restarts or stops something. First aid does not.
     pub fn replaces(&self) -> bool {
-        self.replacements().next().is_some()
+        self.replacements().next().is_some() || !self.stop_first.is_empty()
     }
 
     /// Nothing is to be done to the machine.
@@ -177,7 +180,8 @@ impl Plan {
 
     /// All steps, in the order in which they are taken if nothing fails.
     pub fn steps(&self) -> Vec<Step> {
-        let mut steps = Vec::new();
+        let stop = |unit: &String| Step::StopUnit { unit: unit.clone() };
+        let mut steps: Vec<Step> = self.stop_first.iter().map(stop).collect();
         if let Some(probed) = &self.first_aid {
             steps.push(Step::first_aid());
             let proven: BTreeSet<_> = self.replacements().flat_map(|(_, replacement)| &replacement.prove).collect();

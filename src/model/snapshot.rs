@@ -16,8 +16,11 @@ pub struct Snapshot {
     /// The main one first: ssh.service with ssh.socket, whether they exist or not. Then every other active or failed
     /// unit whose `ExecStart=` is an sshd.
     pub instances: Vec<Instance>,
-    /// Every process whose program is called sshd, sshd-session or sshd-auth, wherever it runs.
+    /// Every process of root's whose program is called sshd, sshd-session or sshd-auth, wherever it runs.
     pub processes: Vec<Process>,
+    /// Processes of such a name whose effective user is not root, with their programs. Nothing else of them is read, so no
+    /// user can make an examination slow or keep it from its end.
+    pub of_users: Vec<(i32, PathBuf)>,
     /// Processes of such a name whose facts could not be read, and why.
     pub unreadable: Vec<(i32, String)>,
     /// TCP sockets in LISTEN that PID 1 holds.

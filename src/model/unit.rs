@@ -10,13 +10,15 @@ pub struct Unit {
     pub name: String,
     pub load: LoadState,
     pub active: ActiveState,
-    /// `SubState`, for people. Only [`Unit::waits_after_failure`] reads it.
+    /// `SubState`, for people. Only [`Unit::restarts_itself`] reads it.
     pub sub: String,
     /// `Result`, for people: success, exit-code, resources, …
     pub result: String,
     pub enablement: Enablement,
     /// `MainPID`, if the unit is a service and has one.
     pub main_pid: Option<i32>,
+    /// `NRestarts`: automatic restarts since somebody started the service (`Restart=`).
+    pub restarts: u32,
     /// A job for the unit is queued.
     pub job: bool,
     /// `CanStart`: false for a unit with `RefuseManualStart=yes`.
@@ -161,18 +163,19 @@ impl Unit {
     /// Running, or about to.
     pub fn is_active(&self) -> bool {
         let running = [ActiveState::Active, ActiveState::Activating, ActiveState::Reloading, ActiveState::Refreshing];
-        running.contains(&self.active) && !self.waits_after_failure()
+        running.contains(&self.active) && !self.restarts_itself()
     }
 
-    /// "activating (auto-restart)": it has failed, and systemd will start it again after a while (`Restart=`). That may
-    /// go on forever, and nobody listens meanwhile.
-    pub fn waits_after_failure(&self) -> bool {
-        self.sub.starts_with("auto-restart")
+    /// It has failed, and systemd waits to start it again or is doing so (`Restart=`): "activating (auto-restart)", then
+    /// "activating (start)", with a queued job that nobody asked for. That may go on forever, and nobody listens
+    /// meanwhile.
+    pub fn restarts_itself(&self) -> bool {
+        self.sub.starts_with("auto-restart") || (self.active == ActiveState::Activating && self.restarts > 0)
     }
 
-    /// In systemd's `failed` state, or between a failure and the next attempt.
+    /// In systemd's `failed` state, or between a failure and the end of the next attempt.
     pub fn has_failed(&self) -> bool {
-        self.active == ActiveState::Failed || self.waits_after_failure()
+        self.active == ActiveState::Failed || self.restarts_itself()
     }
 
     /// Running, about to run, or about to stop.

@@ -5,6 +5,7 @@
 //! had, the process is named as unreadable and left alone.
 
 pub mod control_group;
+mod descriptors;
 mod instances;
 pub mod options;
 pub mod package;
@@ -96,7 +97,8 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
     let proc = Proc::host().map_err(Unexaminable::Proc)?;
     let sockets = sock_diag::listening().map_err(Unexaminable::Sockets)?;
     let of_init = proc.sockets_of_init().map_err(Unexaminable::Proc)?;
-    let (processes, unreadable) = observe_processes(&proc, &sockets).map_err(Unexaminable::Proc)?;
+    let named = proc.sshd_processes().map_err(Unexaminable::Proc)?;
+    let (processes, unreadable) = observe_processes(&proc, &named.of_root, &sockets).map_err(Unexaminable::Proc)?;
     let instances = instances::observe(manager, &processes, intent.as_ref()).map_err(Unexaminable::Systemd)?;
     let held = |inode: u64| processes.iter().flat_map(|p| &p.sockets).any(|socket| socket.inode == inode);
     let (systemd_holds, others): (Vec<ListenSocket>, Vec<ListenSocket>) =
@@ -107,7 +109,8 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
         not_to_be_run: Path::new(NOT_TO_BE_RUN).exists(),
         shutting_down: manager.is_stopping().map_err(Unexaminable::Systemd)?,
     };
-    Ok(Snapshot { host, instances, processes, unreadable, systemd_holds, foreign, intent })
+    let of_users = named.of_users;
+    Ok(Snapshot { host, instances, processes, of_users, unreadable, systemd_holds, foreign, intent })
 }
 
 /// Probes the listeners with these pids, and stores the results in the snapshot.
@@ -135,10 +138,14 @@ pub fn process_again(pinned: &PidRef) -> Result<Option<Process>, procfs::ProcErr
 
 type Unreadable = Vec<(i32, String)>;
 
-fn observe_processes(proc: &Proc, sockets: &[ListenSocket]) -> Result<(Vec<Process>, Unreadable), procfs::ProcError> {
+fn observe_processes(
+    proc: &Proc,
+    pids: &[i32],
+    sockets: &[ListenSocket],
+) -> Result<(Vec<Process>, Unreadable), procfs::ProcError> {
     let mut found = Vec::new();
     let mut unreadable = Vec::new();
-    for pid in proc.sshd_pids()? {
+    for pid in pids.iter().copied() {
         let Some(pinned) = PidRef::open(pid)? else { continue };
         match proc.facts(pinned.process(), sockets) {
             Ok(Some(observed)) => found.push((observed, pinned)),

@@ -80,13 +80,27 @@ pub fn expand(arguments: &[String], environment: &[(String, String)]) -> Vec<Str
     expanded
 }
 
-/// `NAME=value`, the value perhaps in quotes, as in systemd.exec(5), `EnvironmentFile=`.
+/// `NAME=value` as in systemd.exec(5), `EnvironmentFile=`: quotes are removed, and a backslash is where it escapes
+/// something (parse_env_file_internal in systemd's env-file.c).
 pub fn assignment(line: &str) -> Option<(String, String)> {
     let line = line.trim();
-    let (key, value) = line.split_once('=').filter(|_| !line.starts_with(['#', ';']))?;
-    let value = value.trim();
-    let unquoted = ['"', '\''].into_iter().find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote));
-    Some((key.trim().to_owned(), unquoted.unwrap_or(value).to_owned()))
+    let (key, text) = line.split_once('=').filter(|_| !line.starts_with(['#', ';']))?;
+    let mut value = String::new();
+    let mut quote = None;
+    let mut characters = text.trim().chars();
+    while let Some(c) = characters.next() {
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            ('\\', Some('"')) => match characters.next() {
+                Some(escaped @ ('"' | '\\' | '`' | '$')) => value.push(escaped),
+                other => value.extend(Some('\\').into_iter().chain(other)),
+            },
+            ('\\', None) => value.extend(characters.next()),
+            ('"' | '\'', None) => quote = Some(c),
+            (c, _) => value.push(c),
+        }
+    }
+    Some((key.trim().to_owned(), value))
 }
 
 #[cfg(test)]
@@ -109,6 +123,8 @@ mod tests {
         let environment: Vec<_> = environment.into_iter().flatten().collect();
         assert_eq!(expand(&arguments, &environment), ["-D", "-p", "2222", "-o", "X=y", "-f", "/etc/x", "$"]);
         assert_eq!(expand(&["$MISSING".to_owned()], &environment), Vec::<String>::new());
+        let escaped = assignment(r#"OPTS="-p \"2222\" -f \\x \y" "#).map(|(_, value)| value);
+        assert_eq!(escaped.as_deref(), Some(r#"-p "2222" -f \x \y"#));
         let quoted = [("OPTS".to_owned(), "-o 'Port 22' -o \"Banner none\"".to_owned())];
         assert_eq!(expand(&["$OPTS".to_owned()], &quoted), ["-o", "Port 22", "-o", "Banner none"]);
         let nested = [("A".to_owned(), "${A}${A}".to_owned())];

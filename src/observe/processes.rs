@@ -3,31 +3,26 @@
 //! Names, titles, arguments and environments of processes are not read at all: a process chooses them. What a user's
 //! process can make large or odd (its descriptors) is read of root's processes only.
 
-use nix::sys::socket::{getsockopt, sockopt::AcceptConn};
 use procfs::process::Process as ProcDirectory;
 use procfs::{ProcError, ProcResult};
-use rustix::fs::{Dir, OFlags, fstat, statat};
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::fs::{OFlags, fstat, statat};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::control_group;
+use super::descriptors::{connections, descriptors, socket_inodes};
 use crate::model::process::{FileId, ListenSocket, Process, Surroundings};
 
 /// What the kernel appends to the name of a program whose directory entry is gone (d_path, fs/d_path.c).
 const DELETED: &[u8] = b" (deleted)";
 /// File names of OpenSSH's server: the listener, and from 9.8 on the two that serve a connection.
 const PROGRAMS: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
-/// The kinds of socket that sshd uses to talk to its own host (`sk_prot->name`): the log, systemd, the audit.
-const LOCAL_PROTOCOLS: [&[u8]; 3] = [b"UNIX", b"UNIX-STREAM", b"NETLINK"];
-/// ssh.socket may listen there, too; systemd-ssh-generator(8) does on virtual machines.
-const VSOCK: &[u8] = b"AF_VSOCK";
 /// `/proc/PID/status` and `stat` are shorter.
 const TEXT_LIMIT: u64 = 64 * 1024;
 
@@ -38,6 +33,15 @@ pub struct Proc {
     init: PathBuf,
     boot: SystemTime,
     host: Identity,
+}
+
+/// Processes by the name of their program.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Pids.
+    pub of_root: Vec<i32>,
+    /// Pids and programs.
+    pub of_users: Vec<(i32, PathBuf)>,
 }
 
 /// A process, and the sockets that it may be serving.
@@ -106,21 +110,32 @@ impl Proc {
         socket_inodes(&ProcDirectory::new_with_root(self.root.join(pid.to_string()))?)
     }
 
-    /// Processes whose program is called like a part of OpenSSH's server: one readlink(2) each.
+    /// Processes whose program is called like a part of OpenSSH's server: one readlink(2) for each process, one stat(2)
+    /// more for each of these.
     ///
     /// # Errors
     /// The directory could not be read.
-    pub fn sshd_pids(&self) -> ProcResult<Vec<i32>> {
-        let mut pids = Vec::new();
+    pub fn sshd_processes(&self) -> ProcResult<Named> {
+        let mut named = Named::default();
         for entry in std::fs::read_dir(&self.root)? {
             let Ok(entry) = entry else { continue };
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            if std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| is_sshd(&exe)) {
-                pids.push(pid);
+            let Ok(exe) = std::fs::read_link(entry.path().join("exe")) else { continue };
+            if !is_sshd(&exe) {
+                continue;
+            }
+            // The directory itself belongs to the effective user, whether the process is dumpable or not
+            // (task_dump_owner, fs/proc/base.c).
+            match rustix::fs::stat(entry.path()) {
+                Ok(directory) if directory.st_uid == 0 => named.of_root.push(pid),
+                Ok(_) => named.of_users.push((pid, exe)),
+                // It has exited.
+                Err(_) => {}
             }
         }
-        pids.sort_unstable();
-        Ok(pids)
+        named.of_root.sort_unstable();
+        named.of_users.sort_unstable();
+        Ok(named)
     }
 
     /// Facts about one process. `None`: it has no program (any more), as a zombie has none.
@@ -201,16 +216,6 @@ pub fn still_connected(directory: &ProcDirectory, observed: &Observed) -> ProcRe
     Ok(observed.connections.intersection(&now).copied().collect())
 }
 
-fn socket_inodes(directory: &ProcDirectory) -> ProcResult<BTreeSet<u64>> {
-    Ok(descriptors(directory)?.into_iter().filter_map(|descriptor| descriptor.socket).collect())
-}
-
-/// Sockets that are or may be connections.
-fn connections(descriptors: &[Descriptor], listening: &[ListenSocket]) -> BTreeSet<u64> {
-    let sockets = descriptors.iter().filter(|descriptor| !descriptor.local).filter_map(|d| d.socket);
-    sockets.filter(|inode| !listening.iter().any(|socket| socket.inode == *inode)).collect()
-}
-
 fn is_sshd(exe: &Path) -> bool {
     let path = without_deleted(exe);
     let name = path.as_deref().unwrap_or(exe).file_name();
@@ -276,57 +281,6 @@ fn file_id(directory: &ProcDirectory, link: &str) -> ProcResult<FileId> {
 /// Opens what a link of `/proc/PID` leads to, for facts about the file itself.
 fn open_path(directory: &ProcDirectory, link: &str) -> ProcResult<File> {
     directory.open_relative_flags(link, OFlags::PATH | OFlags::CLOEXEC)
-}
-
-/// One open descriptor.
-struct Descriptor {
-    number: i32,
-    /// Inode, if it is a socket.
-    socket: Option<u64>,
-    /// It is no connection: a socket of [`LOCAL_PROTOCOLS`], or one of [`VSOCK`] in LISTEN.
-    local: bool,
-}
-
-fn descriptors(directory: &ProcDirectory) -> ProcResult<Vec<Descriptor>> {
-    let open = directory.open_relative_flags("fd", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
-    let mut found = Vec::new();
-    for entry in Dir::read_from(open.as_fd()).map_err(std::io::Error::from)? {
-        let entry = entry.map_err(std::io::Error::from)?;
-        let Some(number) = entry.file_name().to_str().ok().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        // Closed in between: no longer a descriptor of the process.
-        let Ok(target) = rustix::fs::readlinkat(open.as_fd(), entry.file_name(), Vec::new()) else { continue };
-        let socket = target.to_str().ok().and_then(socket_inode);
-        let local = socket.is_some()
-            && match protocol(open.as_raw_fd(), number).as_slice() {
-                VSOCK => is_listening(directory.pid, number),
-                name => LOCAL_PROTOCOLS.contains(&name),
-            };
-        found.push(Descriptor { number, socket, local });
-    }
-    Ok(found)
-}
-
-/// Paths of files start with a slash, so no file can pass for a socket.
-fn socket_inode(target: &str) -> Option<u64> {
-    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-}
-
-/// The kernel's name for a socket's protocol (sockfs_xattr_get, net/socket.c). Empty if it does not tell.
-fn protocol(directory: i32, number: i32) -> Vec<u8> {
-    let mut name = [0_u8; 64];
-    let path = format!("/proc/self/fd/{directory}/{number}");
-    let length = rustix::fs::getxattr(path, "system.sockprotoname", &mut name[..]).unwrap_or(0);
-    name[..length].split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
-}
-
-/// `SO_ACCEPTCONN` of another process's socket, for families that sock_diag(7) may not know. In doubt it is a connection.
-/// Whoever asks has pinned the process, and finds out if it has exited meanwhile.
-fn is_listening(pid: i32, number: i32) -> bool {
-    let socket = || -> Option<OwnedFd> {
-        let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-        pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).ok()
-    };
-    socket().is_some_and(|socket| getsockopt(&socket, AcceptConn).unwrap_or(false))
 }
 
 #[cfg(test)]

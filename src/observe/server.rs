@@ -68,7 +68,7 @@ fn arguments<'a>(mode: &[&'a str], options: &'a [String]) -> Vec<&'a str> {
 }
 
 fn check_config(program: &Path, options: &[String], deadline: Deadline) -> Check {
-    match command::run(program, &arguments(&["-t"], options), deadline.at_most(SSHD_TIMEOUT)) {
+    match command::run_sshd(program, &arguments(&["-t"], options), deadline.at_most(SSHD_TIMEOUT)) {
         Ok(finished) if finished.succeeded() => Check::Passed,
         // Only after configuration and host keys have passed (main, sshd.c). Warnings may precede it.
         Ok(finished)
@@ -114,7 +114,7 @@ fn effective_addresses(
     options: &[String],
     deadline: Deadline,
 ) -> Option<BTreeSet<SocketAddr>> {
-    let finished = command::run(program, &arguments(&[mode], options), deadline.at_most(SSHD_TIMEOUT)).ok()?;
+    let finished = command::run_sshd(program, &arguments(&[mode], options), deadline.at_most(SSHD_TIMEOUT)).ok()?;
     finished.succeeded().then(|| listen_addresses(&finished.output))
 }
 

@@ -46,9 +46,20 @@ pub fn screens() -> Vec<Screen> {
                 not_started(machine, "inactive", "dead");
                 machine.instances[0].service.enablement = Enablement::Disabled;
                 machine.instances[0].socket = socket("active", "listening");
+                machine.systemd_holds = support::dual();
             })),
             PLAIN,
         ),
+        (
+            "broken-socket-deaf",
+            check(&changed(healthy(), |machine| {
+                not_started(machine, "inactive", "dead");
+                machine.instances[0].socket = socket("active", "listening");
+            })),
+            PLAIN,
+        ),
+        ("at-risk-not-answering", check(&changed(healthy(), silent)), PLAIN),
+        ("at-risk-unseen", check(&changed(healthy(), |machine| machine.processes.clear())), PLAIN),
         ("healthy-starting", check(&changed(healthy(), |m| not_started(m, "activating", "start"))), PLAIN),
         (
             "healthy-disabled",
@@ -74,7 +85,7 @@ pub fn screens() -> Vec<Screen> {
             PLAIN,
         ),
         ("at-risk-second-instance", check(&second_instance(healthy())), PLAIN),
-        ("at-risk-stopped", check(&changed(healthy(), |m| not_started(m, "inactive", "dead"))), PLAIN),
+        ("stopped", check(&changed(healthy(), |m| not_started(m, "inactive", "dead"))), PLAIN),
         (
             "at-risk-not-examined",
             check(&changed(two_instances(), |machine| {

@@ -39,7 +39,7 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
     let verdict = match () {
         () if !diagnosis.applicable => Verdict::NotApplicable,
         () if machine.instances.iter().any(|instance| is_rescued(&instance)) => Verdict::Rescued,
-        () => Verdict::of_state(severity),
+        () => Verdict::of(diagnosis.findings.iter()),
     };
     let state = |instance: &Instance| {
         let name = instance.name();
@@ -49,7 +49,7 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
             instance: name.to_owned(),
             verdict: match rescued {
                 true => Verdict::Rescued,
-                false => Verdict::of_state(diagnosis.of(name).map(|finding| finding.severity).max()),
+                false => Verdict::of(diagnosis.of(name)),
             },
             addresses: listeners.chain(instance.rescue.tcp_addresses().filter(|_| rescued)).collect(),
             refusal: refusal_of(name),
@@ -224,6 +224,7 @@ pub fn rescued() -> Snapshot {
             listen: vec![Listen::parse("[::]:22")],
             ..unit("sshd-mend-rescue-ssh.socket", "active", "listening", "static")
         };
+        machine.systemd_holds = support::dual();
         machine.intent = Some(intent("ssh.service", "[::]:22"));
     })
 }

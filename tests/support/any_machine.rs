@@ -175,6 +175,7 @@ fn some_machine() -> impl Strategy<Value = Snapshot> {
                 instances: [first, second, third].into_iter().take(count).collect(),
                 processes,
                 unreadable: Vec::new(),
+                of_users: Vec::new(),
                 systemd_holds: of_systemd.into_iter().filter(|_| is_of_systemd).collect(),
                 foreign: foreign.into_iter().filter(|_| is_foreign).collect(),
                 intent,
@@ -214,7 +215,9 @@ fn in_file(section: &str, settings: &[&str]) -> String {
 }
 
 fn some_trials() -> impl Strategy<Value = Trials> {
-    (some_trial(), some_trial(), some_trial(), flag(0.85)).prop_map(|(first, second, third, allows)| Trials {
+    let flags = (flag(0.85), flag(0.03));
+    (some_trial(), some_trial(), some_trial(), flags).prop_map(|(first, second, third, (allows, timed_out))| Trials {
+        timed_out,
         instances: NAMES.into_iter().map(str::to_owned).zip([first, second, third]).collect(),
         policy: if allows { Policy::Allows } else { Policy::Denies("x".into()) },
     })

@@ -32,10 +32,14 @@ impl World {
                 Ok(())
             }
             (Job::Start, Some("service")) => self.start_service(index, fate),
-            (Job::Restart, _) => match self.stop_service(index, fate) {
+            (Job::Restart, Some("service")) => match self.stop_service(index, fate) {
                 Ok(()) => self.start_service(index, fate),
                 error => error,
             },
+            (Job::Restart, _) => {
+                self.close(unit);
+                self.open(index, unit, fate)
+            }
             (Job::Start, _) => self.open(index, unit, fate),
         };
         match (answer, fate) {

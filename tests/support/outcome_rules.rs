@@ -1,6 +1,6 @@
 //! What must hold after a plan was executed, whatever failed: judged by the truth of the model and its journal.
 
-use crate::sockets::reached_at;
+use crate::sockets::{is_reached, reached_at};
 use crate::world::{Addresses, Entry, Event, Truth, World};
 use sshd_mend::model::execution::{End, Execution};
 use sshd_mend::model::intent::{InstanceIntent, Intent};
@@ -56,17 +56,24 @@ pub fn nothing_is_forgotten(before: &Truth, after: &Truth) -> Held {
     sessions(before, after)
 }
 
-fn lost(before: &Truth, after: &Truth, index: usize) -> Addresses {
+pub fn lost(before: &Truth, after: &Truth, index: usize) -> Addresses {
     let to_others = &after.lost_to_others[index];
     let was: Addresses = before.served(index).difference(to_others).copied().collect();
-    was.difference(&after.served(index)).copied().collect()
+    unreached(&was, &after.served(index))
 }
 
-/// I11.
+/// Addresses at which clients reach nobody.
+fn unreached(wanted: &Addresses, served: &Addresses) -> Addresses {
+    wanted.iter().filter(|address| !served.iter().any(|have| is_reached(*have, **address))).copied().collect()
+}
+
+/// I11. A start that has to follow may fail, and end what runs in the unit's control group: that is reported.
 fn sessions(before: &Truth, after: &Truth) -> Held {
-    let mut sessions = before.processes.iter().filter(|process| process.facts.connected);
+    let sessions = before.processes.iter().filter(|process| process.facts.connected);
     let survives = |pid: i32| after.processes.iter().any(|process| process.facts.pid == pid);
-    check(sessions.all(|session| survives(session.facts.pid)), "a session was ended")
+    let was_interrupted = |index: usize| of(before.intent.as_ref(), before.instances[index].instance.name()).is_some();
+    let lost = sessions.filter(|session| !survives(session.facts.pid) && !was_interrupted(session.instance));
+    check(lost.count() == 0, "a session was ended")
 }
 
 /// (f) Whoever still listens has the directory that each connection needs.
@@ -122,12 +129,12 @@ impl Case<'_> {
         match end {
             End::Served | End::Unverified(_) => {
                 let afresh = self.after.served_afresh(self.index);
-                let missing: Addresses = replacement.prove.difference(&afresh).copied().collect();
+                let missing = unreached(&replacement.prove, &afresh);
                 check(missing.is_empty(), &format!("{missing:?} is not served by a fresh listener: {end:?}"))?;
                 check(intent.is_none() || unwritten, "it serves, and is still on record")
             }
             End::Rescued => {
-                let missing: Addresses = replacement.prove.difference(&now).copied().collect();
+                let missing = unreached(&replacement.prove, &now);
                 check(missing.is_empty(), &format!("{missing:?} is served by no rescue: {end:?}"))?;
                 check(self.rescue_is_active(), "no rescue serves")?;
                 check(intent.is_some(), "a rescue serves off the record")

@@ -46,6 +46,11 @@ struct Case<'a> {
 pub fn holds(machine: &Snapshot, trials: &Trials, trigger: Trigger, plan: &Plan) -> Held {
     first_aid(machine, plan)?;
     settled(machine, plan)?;
+    let fails = |name: &String| {
+        let services = machine.instances.iter().map(|instance| &instance.service);
+        services.into_iter().any(|service| service.name == *name && service.active == ActiveState::Activating)
+    };
+    check(plan.stop_first.iter().all(fails), "stops a unit first that may serve")?;
     for (index, instance) in machine.instances.iter().enumerate() {
         let name = instance.service.name.as_str();
         let Some(found) = plan.instances.iter().find(|plan| plan.instance == name) else { continue };
@@ -73,6 +78,7 @@ pub fn holds(machine: &Snapshot, trials: &Trials, trigger: Trigger, plan: &Plan)
             case.listeners()?;
             case.units()?;
             case.fault()?;
+            check(!trials.timed_out || case.must_start(), "acts although not everything was tried")?;
             case.program()?;
             case.addresses()?;
             case.rescue()
@@ -112,6 +118,11 @@ impl Case<'_> {
 
     fn starts(&self, unit: &Unit) -> bool {
         self.replacement.start.jobs.iter().any(|job| job.unit == unit.name && job.job != Job::Stop)
+    }
+
+    /// An interrupted repair has terminated the listener already: a start can only help.
+    fn must_start(&self) -> bool {
+        self.intent.is_some() && self.ended().is_empty() && !is_running(&self.instance.rescue.active)
     }
 
     /// The main process that ends because its service is stopped or restarted.
@@ -167,7 +178,7 @@ impl Case<'_> {
             check(startable || !self.starts(unit), "starts a unit that is masked, missing, or not to be started")?;
         }
         let spares = [KillMode::Process, KillMode::None].contains(&service.kill_mode);
-        if self.touches(service) && !spares {
+        if self.touches(service) && !spares && !self.must_start() {
             let OtherProcesses::Known(others) = &self.trial.other_processes else {
                 return Err("acts although a control group could not be read".to_owned());
             };
@@ -193,8 +204,11 @@ impl Case<'_> {
         // An enabled socket declares the service that it starts. Another instance is one because it is active or failed.
         let service_failed = (!self.is_main || is_enabled(service) || is_enabled(socket)) && has_failed(service);
         let failed = service_failed || (!self.is_main || is_enabled(socket)) && has_failed(socket);
-        let rescued = is_running(&rescue.active);
-        let fault = !self.replacement.end.is_empty() || stale || self.intent.is_some() || rescued || failed;
+        let held: Vec<SocketAddr> = self.machine.systemd_holds.iter().flat_map(reached_at).collect();
+        let is_held = |address: SocketAddr| held.iter().any(|have| is_reached(*have, address));
+        let deaf = is_running(&socket.active) && !tcp(socket).any(is_held);
+        let known = self.intent.is_some() || is_running(&rescue.active);
+        let fault = !self.replacement.end.is_empty() || stale || known || failed || deaf;
         check(fault, "acts where nothing is wrong, or starts what somebody stopped")?;
         let by_hook = self.trigger == Trigger::Hook && self.replacement.start.stop_rescue.is_some();
         check(!by_hook, "a hook stops a rescue")
@@ -202,8 +216,7 @@ impl Case<'_> {
 
     /// I4: nothing is terminated before its replacement is known to work.
     fn program(&self) -> Held {
-        // An interrupted repair has terminated the listener already: a start can only help.
-        if self.intent.is_some() && self.ended().is_empty() {
+        if self.must_start() {
             return Ok(());
         }
         // A start of the unit creates /run/sshd itself.
@@ -277,15 +290,18 @@ impl Case<'_> {
         let sockets: Vec<&ListenSocket> = self.ended().into_iter().flat_map(|process| &process.sockets).collect();
         check(!self.ended().is_empty(), "a rescue although nothing is terminated")?;
         check(rescue.instance == service.name, "a rescue in another instance's name")?;
-        let active = tcp(&self.instance.rescue).filter(|_| self.replacement.start.stop_rescue.is_some());
-        let served: BTreeSet<SocketAddr> = sockets.iter().map(|socket| socket.address).chain(active).collect();
-        check(rescue.addresses == served, "a rescue at other addresses than were served")?;
-        let both = |socket: &ListenSocket| reached_at(socket).len() > 1;
-        let opens = |address: &SocketAddr| {
-            let socket = ListenSocket { address: *address, ipv6_only: rescue.ipv6_only, device_bound: false, inode: 0 };
-            !both(&socket) || sockets.iter().any(|served| served.address == *address && both(served))
-        };
-        check(rescue.addresses.iter().all(opens), "a rescue serves IPv4 where only IPv6 was served")?;
+        let serving = Some(&self.instance.rescue).filter(|rescue| is_running(&rescue.active));
+        let of_rescue = serving.into_iter().flat_map(|unit| tcp(unit).map(|at| (at, unit.ipv6_only)));
+        let listen = |(address, ipv6_only)| ListenSocket { address, ipv6_only, device_bound: false, inode: 0 };
+        let served = sockets.iter().map(|socket| (socket.address, socket.ipv6_only)).chain(of_rescue).map(listen);
+        let served: BTreeSet<SocketAddr> = served.flat_map(|socket| reached_at(&socket)).collect();
+        let opened = rescue.addresses.iter().map(|address| listen((*address, rescue.ipv6_only)));
+        let opened: BTreeSet<SocketAddr> = opened.flat_map(|socket| reached_at(&socket)).collect();
+        // An interrupted repair has terminated a listener as well.
+        let on_record = self.intent.iter().flat_map(|intent| &intent.addresses).copied();
+        let may_serve: BTreeSet<SocketAddr> = on_record.chain(served.iter().copied()).collect();
+        check(served.is_subset(&opened), "a rescue at fewer addresses than were served")?;
+        check(opened.is_subset(&may_serve), "a rescue at other addresses than were served")?;
         check(rescue.program == self.instance.program.path, "a rescue with another program")?;
         check(rescue.options == self.trial.options, "a rescue without the unit's options")?;
         let writable = |option: &String| !option.contains(['\n', '\r', '\0']);

@@ -6,7 +6,7 @@
 use crate::faults::{Answer, Change, Faults, Stubborn, Taker};
 use crate::sockets::{is_reached, overlap, reached_at};
 use crate::support::{self, listener};
-use sshd_mend::act::execute::{first_aid, settle};
+use sshd_mend::act::execute::{prepare, settle};
 use sshd_mend::act::{JobFailure, Machine, Target, execute};
 use sshd_mend::decide::diagnosis::instances_in_doubt;
 use sshd_mend::decide::{diagnose, instances_to_try, plan};
@@ -296,8 +296,11 @@ impl World {
             }
             Change::Restarted => {
                 let mut truth = self.truth.borrow_mut();
-                let service = &mut truth.instances[index].instance.service;
-                if service.main_pid.is_none() && service.load == LoadState::Loaded {
+                let instance = &mut truth.instances[index].instance;
+                let service = &mut instance.service;
+                // A rescue would have been stopped by it.
+                let is_idle = service.main_pid.is_none() && instance.rescue.active != ActiveState::Active;
+                if is_idle && service.load == LoadState::Loaded {
                     (service.active, service.main_pid) = (ActiveState::Active, Some(pid));
                 }
             }
@@ -346,6 +349,7 @@ impl World {
             instances: instances.collect(),
             processes,
             unreadable: Vec::new(),
+            of_users: Vec::new(),
             systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).chain(by_takers).collect(),
             foreign: truth.foreign.iter().filter(|taker| !taker.socket_unit).map(|taker| taker.address).collect(),
             intent: truth.intent.clone(),
@@ -413,9 +417,9 @@ impl World {
             if plan.is_empty() {
                 break;
             }
-            let aid_first = plan.first_aid.is_some() && plan.replaces();
-            if aid_first {
-                execution.first_aid.push(first_aid(machine));
+            let prepares = plan.replaces() && (plan.first_aid.is_some() || !plan.stop_first.is_empty());
+            if prepares {
+                execution.first_aid.extend(prepare(&plan, machine));
             } else {
                 execution.add(execute(&plan, machine));
                 if !execution.has_changed() {
@@ -423,7 +427,7 @@ impl World {
                 }
             }
             (_, plan) = self.assess(trigger);
-            if aid_first && plan.first_aid.is_some() {
+            if prepares && plan.first_aid.is_some() {
                 break;
             }
         }

@@ -12,7 +12,7 @@ use zbus::blocking::{Connection, Proxy, connection};
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
-use super::{Error, Failure};
+use super::error::{Error, Failure};
 use crate::model::plan::Job;
 use crate::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, LoadState, Unit};
 
@@ -102,6 +102,7 @@ impl Bus {
             result: typed.text("Result"),
             enablement: Enablement::parse(&unit.text("UnitFileState")),
             main_pid: typed.value::<u32>("MainPID").and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            restarts: typed.value("NRestarts").unwrap_or(0),
             job: job != 0,
             can_start: unit.value("CanStart").unwrap_or(false),
             needs_reload: unit.value("NeedDaemonReload").unwrap_or(false),

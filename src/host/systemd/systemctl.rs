@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::command::{self, Finished};
 use super::super::deadline::Deadline;
-use super::{Error, Failure, verb};
+use super::error::{Error, Failure, verb};
 use crate::model;
 use crate::model::plan::Job;
 use crate::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, LoadState, Unit};
@@ -13,7 +13,7 @@ use crate::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, L
 const PROGRAM: &str = "/usr/bin/systemctl";
 /// Limits one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,Job,CanStart,NeedDaemonReload,\
+const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,Job,CanStart,NeedDaemonReload,\
                           KillMode,ControlGroup,ExecStart,EnvironmentFiles,Environment,PrivateNetwork,\
                           NetworkNamespacePath,FragmentPath,DropInPaths,TriggeredBy,Listen,BindIPv6Only,Accept,\
                           BindToDevice";
@@ -100,6 +100,7 @@ pub fn parse(name: &str, shown: &str) -> Unit {
         result: text("Result"),
         enablement: Enablement::parse(&text("UnitFileState")),
         main_pid: text("MainPID").parse().ok().filter(|pid| *pid > 0),
+        restarts: text("NRestarts").parse().unwrap_or(0),
         job: !matches!(text("Job").as_str(), "" | "0"),
         can_start: text("CanStart") == "yes",
         needs_reload: text("NeedDaemonReload") == "yes",
