@@ -198,10 +198,7 @@ fn notes(assessment: &Assessment) -> Vec<String> {
     let elsewhere = elsewhere.map(|instance| {
         format!("{} is declared in a network namespace of its own: it is not examined, and left alone", instance.name())
     });
-    let rescued = assessment.snapshot.instances.iter().filter(|instance| instance.rescue.is_active());
-    let rescued = rescued
-        .map(|instance| format!("{} ends at the next reboot: repair {} before", instance.rescue.name, instance.name()));
-    skipped.chain(unreadable).chain(elsewhere).chain(rescued).collect()
+    skipped.chain(unreadable).chain(elsewhere).collect()
 }
 
 /// Processes that are called sshd and are left alone, and why.

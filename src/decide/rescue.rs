@@ -200,30 +200,36 @@ pub(super) fn rescue(
     })
 }
 
-/// The settings in a section of a unit's files, one a line, continuations joined (systemd.syntax(7)).
+/// The settings in a section of a unit's files, one a line, continuations joined (config_parse in systemd's
+/// conf-parser.c).
 fn section(files: &[String], name: &str) -> Vec<String> {
     let mut settings = Vec::new();
     for file in files {
         let mut inside = false;
-        let mut pending = String::new();
-        for line in file.lines() {
+        let mut take = |line: &str| {
             let line = line.trim();
-            let is_comment = line.starts_with(['#', ';']);
-            if is_comment || (line.is_empty() && pending.is_empty()) {
-                continue;
-            }
-            if let Some(begun) = line.strip_suffix('\\') {
-                pending.push_str(begun);
-                pending.push(' ');
-                continue;
-            }
-            let whole = std::mem::take(&mut pending) + line;
-            match whole.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            match line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
                 Some(section) => inside = section == name,
-                None if inside && whole.contains('=') => settings.push(whole),
+                None if inside && line.contains('=') => settings.push(line.to_owned()),
                 None => {}
             }
+        };
+        let mut pending = String::new();
+        for line in file.trim_start_matches('\u{feff}').lines() {
+            if line.trim_start().starts_with(['#', ';']) {
+                continue;
+            }
+            pending.push_str(line.trim_start());
+            // Two backslashes are one that is escaped.
+            let backslashes = pending.chars().rev().take_while(|c| *c == '\\').count();
+            if backslashes % 2 == 1 {
+                pending.pop();
+                pending.push(' ');
+            } else {
+                take(&std::mem::take(&mut pending));
+            }
         }
+        take(&pending);
     }
     settings
 }

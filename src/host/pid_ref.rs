@@ -29,8 +29,8 @@ impl PidRef {
         let Some(number) = (pid > 0).then(|| Pid::from_raw(pid)).flatten() else { return Ok(None) };
         let pidfd = match pidfd_open(number, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
-            // EINVAL: the number belongs to a thread that leads no process.
-            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
+            // EINVAL, and ENOENT from Linux 6.16 on: the number belongs to a thread that leads no process.
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let process = match Process::new(pid) {

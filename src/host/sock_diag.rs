@@ -7,6 +7,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use procfs::net::{TcpNetEntry, TcpState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -33,14 +34,43 @@ const BUFFER: usize = 64 * 1024;
 /// All TCP sockets in LISTEN of the caller's network namespace.
 ///
 /// # Errors
-/// The kernel did not answer, or has no sock_diag for IPv4. Without IPv6 there are no such sockets.
+/// The kernel did not answer. Without IPv6 there are no such sockets.
 pub fn listening() -> io::Result<Vec<ListenSocket>> {
-    let mut sockets = dump(AddressFamily::Inet)?;
+    let mut sockets = match dump(AddressFamily::Inet) {
+        // Its module is not there, and may not be loaded (kernel.modules_disabled).
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return listed(),
+        sockets => sockets?,
+    };
     match dump(AddressFamily::Inet6) {
         Ok(more) => sockets.extend(more),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
+    sockets.sort_unstable();
+    Ok(sockets)
+}
+
+/// From /proc/net/tcp and tcp6, which do not tell everything: a socket at `[::]` serves IPv4 too unless another one does
+/// at its port, and none is bound to a device.
+fn listed() -> io::Result<Vec<ListenSocket>> {
+    let rows = |table: procfs::ProcResult<Vec<TcpNetEntry>>| table.map_err(io::Error::other);
+    let mut entries = rows(procfs::net::tcp())?;
+    if std::path::Path::new("/proc/net/tcp6").exists() {
+        entries.extend(rows(procfs::net::tcp6())?);
+    }
+    entries.retain(|entry| entry.state == TcpState::Listen);
+    let serves_ipv4 = |address: SocketAddr| {
+        entries.iter().any(|other| other.local_address.is_ipv4() && other.local_address.port() == address.port())
+    };
+    let mut sockets: Vec<ListenSocket> = entries
+        .iter()
+        .map(|entry| ListenSocket {
+            address: entry.local_address,
+            ipv6_only: entry.local_address.is_ipv6() && serves_ipv4(entry.local_address),
+            device_bound: false,
+            inode: entry.inode,
+        })
+        .collect();
     sockets.sort_unstable();
     Ok(sockets)
 }
@@ -88,11 +118,14 @@ pub fn parse(mut answer: &[u8], sockets: &mut Vec<ListenSocket>) -> io::Result<b
         let kind = u16_at(answer, 4).ok_or_else(malformed)?;
         let message = answer.get(HEADER..length).ok_or_else(malformed)?;
         match kind {
-            NLMSG_DONE => return Ok(false),
-            NLMSG_ERROR => {
-                let errno =
-                    i32::from_ne_bytes(message.get(..4).and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?);
-                return Err(io::Error::from_raw_os_error(errno.wrapping_neg()));
+            // A dump that failed ends with its error (netlink_dump_done, net/netlink/af_netlink.c).
+            NLMSG_DONE | NLMSG_ERROR => {
+                let errno = message.get(..4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+                return match errno {
+                    Some(0) | None if kind == NLMSG_DONE => Ok(false),
+                    Some(errno) => Err(io::Error::from_raw_os_error(errno.wrapping_neg())),
+                    None => Err(malformed()),
+                };
             }
             SOCK_DIAG_BY_FAMILY => sockets.push(listen_socket(message).ok_or_else(malformed)?),
             _ => {}
@@ -160,6 +193,17 @@ mod tests {
             let expected = ListenSocket { address, ipv6_only, device_bound: false, inode };
             assert!(sockets.contains(&expected), "{expected:?} is not in {sockets:#?}");
         }
+    }
+
+    #[test]
+    fn the_tables_of_proc_tell_it_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+        let address = listener.local_addr().expect("an address");
+        let by_table = listed().expect("/proc/net/tcp");
+        let by_netlink = listening().expect("sock_diag");
+        let find = |sockets: &[ListenSocket]| sockets.iter().copied().find(|socket| socket.address == address);
+        assert!(find(&by_table).is_some());
+        assert_eq!(find(&by_table), find(&by_netlink));
     }
 
     #[test]

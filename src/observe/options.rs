@@ -14,8 +14,9 @@ pub fn options(service: &Unit) -> Vec<String> {
     let mut environment: Vec<(String, String)> =
         service.environment.iter().filter_map(|line| line.split_once('=')).map(owned).collect();
     for file in &service.environment_files {
-        if let Ok(text) = std::fs::read_to_string(file) {
-            environment.extend(text.lines().filter_map(assignment));
+        if let Ok(bytes) = std::fs::read(file) {
+            let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+            environment.extend(lines.filter_map(assignment));
         }
     }
     without_mode(&expand(&exec.arguments, &environment))

@@ -49,9 +49,15 @@ fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial 
     }
 }
 
-/// The files of a unit, in systemd's order. One that is gone says nothing any more.
+/// The files of a unit, in systemd's order, as far as they can be read. systemd ignores a line that is not UTF-8, such as a
+/// comment of older times, and reads on (parse_line in conf-parser.c).
 fn texts(files: &[PathBuf]) -> Vec<String> {
-    files.iter().filter_map(|file| std::fs::read_to_string(file).ok()).collect()
+    let is_text = |line: &&[u8]| std::str::from_utf8(line).is_ok();
+    let text = |bytes: Vec<u8>| {
+        let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(is_text).collect();
+        String::from_utf8_lossy(&lines.join(&b'\n')).into_owned()
+    };
+    files.iter().filter_map(|file| std::fs::read(file).ok()).map(text).collect()
 }
 
 fn other_processes(snapshot: &Snapshot, instance: &Instance) -> OtherProcesses {

@@ -1,6 +1,7 @@
 //! An outcome as a screen: whether a new connection gets through, who holds the port since when, what was or will be done
 //! about it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -48,6 +49,7 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         }
         if outcome.dry_run {
             lines(&mut text, "would", outcome.plan.iter().map(would));
+            line(&mut text, "dry run", "nothing was changed");
         }
         let unequal = outcome.instances.iter().any(|instance| instance.verdict != outcome.verdict);
         if outcome.instances.len() > 1 && unequal {
@@ -60,12 +62,14 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         }
     }
     if let Some(refusal) = &outcome.refusal {
-        line(&mut text, "refused", &format!("{} ({})", refusal.message, refusal.code.as_str()));
+        let would = outcome.verdict != Verdict::Refused && (outcome.command == "check" || outcome.dry_run);
+        let label = if would { "no repair" } else { "refused" };
+        line(&mut text, label, &format!("{} ({})", refusal.message, refusal.code.as_str()));
         line(&mut text, "what to do", &refusal.advice);
     }
     let (word, colour) = word(outcome.verdict);
     let word = if style.colour { format!("\x1b[1;{colour}m{word}\x1b[0m") } else { word.to_owned() };
-    let _ = writeln!(text, "{word}  {}", conclusion(outcome));
+    let _ = writeln!(text, "{word}  {}", printable(&conclusion(outcome)));
     text
 }
 
@@ -110,7 +114,7 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
     let mut detail = listener.probe.detail.clone();
     match listener.probe.result {
         ProbeResult::Ok => detail = format!("a new connection gets through ({detail})"),
-        ProbeResult::Dead if outcome.findings.iter().any(|f| f.code == FindingCode::RuntimeDirectoryMissing) => {
+        ProbeResult::Dead if is_directory_missing(outcome) => {
             detail = "new connections are closed after the client's KEXINIT: /run/sshd is missing".to_owned();
         }
         ProbeResult::Dead => {}
@@ -121,6 +125,13 @@ fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
     for label in labels {
         line(text, &label, "");
     }
+}
+
+/// `/run/sshd` was missing, and is not there again.
+fn is_directory_missing(outcome: &Outcome) -> bool {
+    let created = |done: &Done| done.ok && matches!(done.step, Step::CreateRuntimeDirectory { .. });
+    outcome.findings.iter().any(|finding| finding.code == FindingCode::RuntimeDirectoryMissing)
+        && !outcome.done.iter().any(created)
 }
 
 /// The listener's own lines say it already.
@@ -188,59 +199,121 @@ const fn word(verdict: Verdict) -> (&'static str, u8) {
 
 /// No text may say that somebody can log in: a probe stops at KEXINIT.
 fn conclusion(outcome: &Outcome) -> String {
-    let advice = "To repair it: sudo sshd-mend repair";
-    let probes: Vec<ProbeResult> = outcome.listeners.iter().map(|listener| listener.probe.result).collect();
-    let reachable = match probes.as_slice() {
-        [] => "nobody listens for SSH right now",
-        probes if probes.contains(&ProbeResult::Dead) => "new connections do not get through",
-        probes if probes.iter().all(|probe| *probe == ProbeResult::Ok) => "new connections get through",
-        _ => "whether new connections get through is not known",
-    };
+    let reach = reach(outcome);
+    let advice = advice(outcome);
     let sessions = match outcome.sessions {
         Sessions { before: 0, .. } => String::new(),
         Sessions { before, after } => format!("; {after} of {before} open sessions survived"),
     };
+    let has = |codes: &[FindingCode]| outcome.findings.iter().any(|finding| codes.contains(&finding.code));
     match outcome.verdict {
-        Verdict::Healthy => match outcome.listeners.is_empty() {
-            true if outcome.units.values().any(|unit| unit.active == "activating") => {
-                "nothing is wrong, but nobody listens for SSH yet: it is being started. Look again in a moment"
-                    .to_owned()
-            }
-            true => "nothing is wrong".to_owned(),
-            false => format!("{reachable}, and nothing is wrong"),
-        },
+        Verdict::Healthy if outcome.listeners.is_empty() => reach,
+        Verdict::Healthy => format!("{reach}, and nothing is wrong"),
+        Verdict::AtRisk if has(&[FindingCode::StaleOrphan, FindingCode::Orphan]) => {
+            format!("{reach}, but the next upgrade or restart may lock everybody out{advice}")
+        }
+        Verdict::AtRisk if has(&[FindingCode::StaleService]) => format!(
+            "{reach}, but sshd still runs the version from before the upgrade: its security fixes are not in force{advice}"
+        ),
+        Verdict::AtRisk => format!("{reach}; what is said above needs attention{advice}"),
         Verdict::Stopped => {
             "nobody can log in. `sshd-mend repair` leaves it as it is, since somebody stopped it".to_owned()
         }
-        Verdict::AtRisk if outcome.listeners.is_empty() => reachable.to_owned(),
-        Verdict::AtRisk => format!("{reachable}, but the next upgrade or restart may lock everybody out. {advice}"),
-        Verdict::Broken if probes.contains(&ProbeResult::Ok) && outcome.plan.is_empty() => {
-            format!("{reachable}, but not all is well")
+        Verdict::Broken if outcome.listeners.iter().all(|l| l.probe.is_ok()) && !outcome.listeners.is_empty() => {
+            format!("{reach} where sshd listens; what is said above does not work{advice}")
         }
-        Verdict::Broken if probes.contains(&ProbeResult::Ok) => format!("{reachable}, but not all is well. {advice}"),
-        Verdict::Broken if outcome.plan.is_empty() => "nobody can log in".to_owned(),
-        Verdict::Broken => format!("nobody can log in. {advice}"),
+        Verdict::Broken => format!("{reach}{advice}"),
         Verdict::Repaired => {
             let gap = outcome.unreachable_ms.map(|ms| format!("; SSH did not answer for {ms} ms")).unwrap_or_default();
             format!("new connections get through again{sessions}{gap}")
         }
-        Verdict::Unverified => {
-            format!("what was done could not be verified in full; {reachable}{sessions}. See: journalctl -t sshd-mend")
+        Verdict::Unverified if outcome.done.is_empty() => format!("the repair has not ended yet; {reach}"),
+        Verdict::Unverified if outcome.sessions.after < outcome.sessions.before => {
+            format!("{reach}, but{}", &sessions[1..])
         }
-        Verdict::Rescued => {
-            let rescued: Vec<&InstanceOutcome> = outcome.instances.iter().filter(|i| i.rescue.is_some()).collect();
-            let units = rescued.iter().map(|instance| instance.instance.as_str()).collect::<Vec<_>>().join(" and ");
-            let sockets = rescued.iter().filter_map(|i| i.rescue.as_deref()).collect::<Vec<_>>().join(" and ");
+        Verdict::Unverified => {
+            format!("what was done could not be verified in full; {reach}{sessions}. See: journalctl -t sshd-mend")
+        }
+        Verdict::Rescued => rescued(outcome, &sessions),
+        Verdict::Refused => format!("nothing was terminated, and {reach}"),
+        Verdict::Failed => {
+            let failed = outcome.instances.iter().filter(|instance| instance.verdict == Verdict::Failed);
+            let failed = failed.map(|instance| instance.instance.as_str()).collect::<Vec<_>>().join(" ");
             format!(
-                "{units} could not be started; {sockets} serves SSH in its place, until the next reboot{sessions}. \
-                 See: systemctl status {units}. When the cause is removed: sudo sshd-mend repair"
+                "{failed} could not be repaired; {reach}{sessions}. Keep the sessions that you have open. See: systemctl status {failed}; journalctl -t sshd-mend. \
+                 When the cause is removed: sudo sshd-mend repair"
             )
         }
-        Verdict::Refused => format!("nothing was terminated, and {reachable}"),
-        Verdict::Failed => format!(
-            "{reachable}{sessions}. Keep the sessions that you have open. See: journalctl -t sshd-mend; systemctl status ssh.service ssh.socket"
-        ),
         Verdict::NotApplicable => "there is no OpenSSH server on this machine".to_owned(),
-        Verdict::Unknown => "the machine could not be examined".to_owned(),
+        Verdict::Unknown => match outcome.notes.first() {
+            Some(why) => format!("the machine could not be examined: {why}"),
+            None => "the machine could not be examined".to_owned(),
+        },
     }
+}
+
+/// Whether new connections get through, and where.
+fn reach(outcome: &Outcome) -> String {
+    let at = |results: &[ProbeResult]| -> BTreeSet<SocketAddr> {
+        let listeners = outcome.listeners.iter().filter(|listener| results.contains(&listener.probe.result));
+        listeners.flat_map(|listener| listener.addresses.iter().copied()).collect()
+    };
+    let (ok, dead) = (at(&[ProbeResult::Ok]), at(&[ProbeResult::Dead]));
+    let unknown = at(&[ProbeResult::Inconclusive, ProbeResult::Skipped]);
+    match (ok.is_empty(), dead.is_empty(), unknown.is_empty()) {
+        (true, true, true) => return nobody(outcome),
+        (false, true, true) => return "new connections get through".to_owned(),
+        (true, false, true) => return "new connections do not get through".to_owned(),
+        (true, true, false) => return "whether new connections get through is not known".to_owned(),
+        _ => {}
+    }
+    let parts = [("get through", &ok), ("do not get through", &dead), ("may get through or not", &unknown)];
+    let parts = parts.into_iter().filter(|(_, addresses)| !addresses.is_empty());
+    let parts: Vec<String> =
+        parts.map(|(what, addresses)| format!("new connections to {} {what}", list(addresses))).collect();
+    parts.join("; ")
+}
+
+/// No listener is seen.
+fn nobody(outcome: &Outcome) -> String {
+    let held: BTreeSet<SocketAddr> =
+        outcome.instances.iter().flat_map(|instance| instance.addresses.iter().copied()).collect();
+    let is_in = |states: &[&str]| outcome.units.values().any(|unit| states.contains(&unit.active.as_str()));
+    if !held.is_empty() {
+        format!("systemd listens at {} and starts sshd for the first connection, which was not tried", list(&held))
+    } else if is_in(&["activating"]) {
+        "nobody listens for SSH yet: it is being started. Look again in a moment".to_owned()
+    } else if is_in(&["active"]) {
+        "no listener of SSH is seen".to_owned()
+    } else if outcome.findings.is_empty() {
+        "nobody listens for SSH, and no unit is enabled that would".to_owned()
+    } else {
+        "nobody listens for SSH".to_owned()
+    }
+}
+
+/// What to do next. Nothing where a refusal says it.
+fn advice(outcome: &Outcome) -> &'static str {
+    match (&outcome.refusal, outcome.plan.is_empty()) {
+        (Some(_), _) => "",
+        (None, true) => ". `sshd-mend repair` would change nothing",
+        (None, false) => ". To repair it: sudo sshd-mend repair",
+    }
+}
+
+fn rescued(outcome: &Outcome, sessions: &str) -> String {
+    let rescued: Vec<&InstanceOutcome> = outcome.instances.iter().filter(|i| i.rescue.is_some()).collect();
+    let each = rescued.iter().map(|instance| {
+        let rescue = instance.rescue.as_deref().unwrap_or_default();
+        format!(
+            "{} could not be started; {rescue} serves {} in its place",
+            instance.instance,
+            list(&instance.addresses)
+        )
+    });
+    let units = rescued.iter().map(|instance| instance.instance.as_str()).collect::<Vec<_>>().join(" ");
+    format!(
+        "{}{sessions}. It ends with the next reboot. Find the cause: systemctl status {units}; remove it; then: sudo sshd-mend repair",
+        each.collect::<Vec<_>>().join("; ")
+    )
 }

@@ -128,7 +128,9 @@ impl Case<'_> {
         let unwritten = self.journal.iter().any(|entry| entry.event == Event::NotWritten);
         match end {
             End::Served | End::Unverified(_) => {
-                let afresh = self.after.served_afresh(self.index);
+                let replaced =
+                    |pid: i32| replacement.end.iter().chain(&replacement.restarted).any(|process| process.pid == pid);
+                let afresh = self.after.served_by(self.index, |process| !(process.old && replaced(process.facts.pid)));
                 let missing = unreached(&replacement.prove, &afresh);
                 check(missing.is_empty(), &format!("{missing:?} is not served by a fresh listener: {end:?}"))?;
                 check(intent.is_none() || unwritten, "it serves, and is still on record")

@@ -133,12 +133,8 @@ impl Truth {
         self.served_by(index, |_| true)
     }
 
-    /// The same without processes that ran before.
-    pub fn served_afresh(&self, index: usize) -> Addresses {
-        self.served_by(index, |process| !process.old)
-    }
-
-    fn served_by(&self, index: usize, counts: impl Fn(&Running) -> bool) -> Addresses {
+    /// The same by these processes alone, and by systemd.
+    pub fn served_by(&self, index: usize, counts: impl Fn(&Running) -> bool) -> Addresses {
         let managed = &self.instances[index];
         let Instance { service, socket, rescue, .. } = &managed.instance;
         // A socket whose service has failed starts it once more, in vain.
@@ -651,10 +647,15 @@ impl World {
         if truth.processes.iter().any(|process| process.facts.sockets.iter().any(reaches)) {
             return by_process(truth.runtime_directory);
         }
-        let unit = truth.by_systemd.iter().find(|(_, socket)| reaches(socket)).map(|(unit, _)| unit.clone());
-        if let Some(unit) = unit {
-            let is_rescue = truth.instances.iter().any(|managed| managed.instance.rescue.name == unit);
-            return by_process(!(is_rescue && self.faults.rescue_is_dead));
+        let unit = truth.by_systemd.iter().find(|(_, socket)| reaches(socket)).map(|(unit, _)| unit);
+        if let Some((unit, index)) = unit.and_then(|unit| Some((unit, truth.owner(unit)?))) {
+            let Instance { service, socket, rescue, .. } = &truth.instances[index].instance;
+            return match *unit == rescue.name {
+                true => by_process(!self.faults.rescue_is_dead),
+                // The connection waits for a service that does not start.
+                false if !socket.accept && service.active != ActiveState::Active => ProbeResult::Inconclusive,
+                false => by_process(truth.runtime_directory),
+            };
         }
         let answers = truth.foreign.iter().any(|taker| taker.ssh && is_reached(taker.address, address));
         if answers { ProbeResult::Ok } else { ProbeResult::Inconclusive }
