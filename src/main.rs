@@ -91,38 +91,38 @@ fn watch(status: u8) -> Watchdog {
 
 /// A run that a person asked for.
 fn person(task: Task, signals: &Signals, watchdog: &Watchdog) -> Outcome {
-    let settings = match settings::read(Path::new(settings::PATH)) {
-        Ok(settings) => settings,
-        Err(error) => return Outcome::unknown(task.command(), &error.to_string()),
+    // A mistake in the settings keeps nobody from asking: the defaults are used.
+    let (settings, mistake) = match settings::read(Path::new(settings::PATH)) {
+        Ok(settings) => (settings, None),
+        Err(error) => (Settings::default(), Some(error.to_string())),
     };
     let run = Run::new(task, settings, signals, watchdog);
     let outcome = examinable().and_then(|()| if task == Task::Repair { run.repair() } else { run.examine() });
-    outcome.unwrap_or_else(|error| Outcome::unknown(task.command(), &error.to_string()))
+    let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown(task.command(), &error.to_string()));
+    outcome.notes.extend(mistake);
+    outcome
 }
 
 /// A run inside a package run: silent if there is nothing to say, and never a reason for the package run to fail.
 fn hook(signals: &Signals, watchdog: &Watchdog, style: Style) {
     let (settings, mistake) = match settings::read(Path::new(settings::PATH)) {
         Ok(settings) => (settings, None),
-        Err(error) => (Settings { hook: Hook::Report, ..Settings::default() }, Some(error)),
+        Err(error) => (Settings { hook: Hook::Report, ..Settings::default() }, Some(error.to_string())),
     };
     if settings.hook == Hook::Off || examinable().is_err() {
         return;
     }
     let run = Run::new(Task::Hook, settings, signals, watchdog);
-    let suspended = std::env::var_os("SSHD_MEND_SUSPEND").is_some_and(|value| value == "1");
+    let suspended = std::env::var_os("SSHD_MEND_SUSPEND").is_some_and(|value| !value.is_empty() && value != "0");
     let outcome = match (suspended, settings.hook) {
         (true, _) => run.refuse(RefusalCode::Suspended),
         (false, Hook::Report) => run.examine(),
         (false, _) => run.repair(),
     };
     let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown("hook", &error.to_string()));
-    let notice = Notice::due(&outcome, Notice::last().as_ref());
-    if let Some(notice) = &notice {
+    if let Some(notice) = Notice::due(&outcome, mistake.clone(), Notice::last().as_ref()) {
         notice.remember();
-    }
-    if notice.is_some() || mistake.is_some() {
-        outcome.notes.extend(mistake.map(|mistake| mistake.to_string()));
+        outcome.notes.extend(mistake);
         let _ = std::io::stdout().lock().write_all(b"sshd-mend:\n");
         report::print(&outcome, false, style);
     }

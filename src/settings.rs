@@ -105,6 +105,8 @@ pub fn parse(text: &str) -> Result<Settings, Error> {
         }
         let wrong = |what: String| Err(Error::Line(index + 1, what));
         let Some((key, value)) = line.split_once('=') else { return wrong("there is no \"=\" in it".to_owned()) };
+        let unquoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        let value = unquoted.unwrap_or(value);
         let seconds =
             || value.parse::<u32>().ok().filter(|s| (1..=600).contains(s)).map(|s| Duration::from_secs(s.into()));
         match (key, value) {
@@ -139,6 +141,7 @@ mod tests {
             Settings { hook: Hook::Report, grace: Duration::from_secs(7), deadline: Duration::from_secs(30) }
         );
         assert_eq!(parse("").expect("valid settings"), Settings::default());
+        assert_eq!(parse("HOOK=\"off\"\nGRACE='5'\n").expect("valid settings").hook, Hook::Off);
     }
 
     #[test]
@@ -152,6 +155,7 @@ mod tests {
             "COLOUR=1",
             "HOOK=off;reboot",
             "GRACE=$(reboot)",
+            "HOOK=\"off",
         ] {
             let error = parse(&format!("# first\n{text}\n")).expect_err(text).to_string();
             assert!(error.contains("line 2"), "{error}");

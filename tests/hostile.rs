@@ -278,7 +278,7 @@ proptest! {
             let text = render(&outcome, Style { colour: false, verbose: true, quiet: false });
             prop_assert!(harmless(&text), "{text:?}");
             let notice = serde_json::from_slice::<Notice>(&one("record", "notice")).expect("a notice");
-            let _ = Notice::due(&outcome, Some(&notice));
+            let _ = Notice::due(&outcome, None, Some(&notice));
         }
         let _ = serde_json::from_slice::<Trigger>(&bytes);
         let _ = serde_json::from_slice::<Notice>(&bytes);

@@ -21,11 +21,13 @@ pub struct Notice {
     at: i64,
     findings: Vec<(FindingCode, Option<i32>)>,
     refusal: Option<RefusalCode>,
+    /// What is wrong with the settings.
+    mistake: Option<String>,
 }
 
 impl Notice {
     /// What a package run is to be told about an outcome. `None`: nothing, or nothing that it was not told a moment ago.
-    pub fn due(outcome: &Outcome, last: Option<&Self>) -> Option<Self> {
+    pub fn due(outcome: &Outcome, mistake: Option<String>, last: Option<&Self>) -> Option<Self> {
         // Who stopped SSH on purpose need not be told after every package run.
         let wrong = |code: FindingCode, severity: Severity| severity > Severity::Info && code != FindingCode::Stopped;
         let findings = outcome.findings.iter().filter(|finding| wrong(finding.code, finding.severity));
@@ -33,16 +35,19 @@ impl Notice {
             at: clock_gettime(ClockId::Boottime).tv_sec,
             findings: findings.map(|finding| (finding.code, finding.pid)).collect(),
             refusal: outcome.refusal.as_ref().map(|refusal| refusal.code),
+            mistake,
         };
         if !outcome.done.is_empty() || outcome.verdict == Verdict::Unknown {
             return Some(notice);
         }
         // The next boot starts a fresh sshd: nobody has to do anything about it.
-        if notice.findings.is_empty() || notice.refusal == Some(RefusalCode::ShuttingDown) {
+        let nothing = notice.findings.is_empty() && notice.mistake.is_none();
+        if nothing || notice.refusal == Some(RefusalCode::ShuttingDown) {
             return None;
         }
         let repeated = last.is_some_and(|last| {
-            let same = (&last.findings, &last.refusal) == (&notice.findings, &notice.refusal);
+            let same =
+                (&last.findings, &last.refusal, &last.mistake) == (&notice.findings, &notice.refusal, &notice.mistake);
             same && (0..REPEAT_INTERVAL_SECS).contains(&(notice.at - last.at))
         });
         (!repeated).then_some(notice)

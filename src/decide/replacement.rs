@@ -49,7 +49,10 @@ pub(super) fn replacement(
 
     let start = match end.is_empty() && stale.is_some() {
         true => restart(instance),
-        false => start(snapshot, instance, diagnosis.has_for(instance.name(), FindingCode::SocketDeaf))?,
+        false => {
+            let deaf = diagnosis.has_for(instance.name(), FindingCode::SocketDeaf);
+            start(snapshot, instance, deaf).map_err(|refusal| with_way_out(refusal, instance, &end))?
+        }
     };
     let units: Vec<&Unit> = instance.units().into_iter().filter(|unit| start.reset.contains(&unit.name)).collect();
     if start.reset.contains(&instance.socket.name) {
@@ -81,6 +84,19 @@ pub(super) fn replacement(
     let rescue = rescue(snapshot, instance, trial, &replaced, &start);
     let owned = |processes: Vec<&Process>| processes.into_iter().cloned().collect();
     Ok(Some(Replacement { end: owned(end), restarted: owned(restarted), start, prove, rescue }))
+}
+
+/// Where openssh-server was removed, its listener may be what nobody wants any more.
+fn with_way_out(refusal: Refusal, instance: &Instance, orphans: &[&Process]) -> Refusal {
+    if instance.service.exists() || instance.program.file.is_some() || orphans.is_empty() {
+        return refusal;
+    }
+    let pids = orphans.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" ");
+    let advice = format!(
+        "If openssh-server was removed on purpose, end what it left behind: kill {pids} (open sessions survive). \
+         Otherwise install it again"
+    );
+    Refusal { advice, ..refusal }
 }
 
 /// Where the replaced listeners, or the rescue, are bound; and where clients reach them.

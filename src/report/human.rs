@@ -56,10 +56,10 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
             lines(&mut text, "instances", outcome.instances.iter().map(instance));
         }
     }
+    // Why a machine could not be examined is its conclusion.
+    let told = usize::from(outcome.verdict == Verdict::Unknown);
     if !style.quiet {
-        for note in &outcome.notes {
-            line(&mut text, "note", note);
-        }
+        lines(&mut text, "note", outcome.notes.iter().skip(told).cloned());
     }
     if let Some(refusal) = &outcome.refusal {
         let would = outcome.verdict != Verdict::Refused && (outcome.command == "check" || outcome.dry_run);
