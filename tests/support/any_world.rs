@@ -207,7 +207,8 @@ fn place(truth: &mut Truth, index: usize, layout: &Layout) {
         own: addresses(&layout.own),
         trial: trial(layout),
         has_directory: layout.has_directory,
-        requires_socket: has_socket && layout.requires_socket,
+        // `RequiredBy=` goes with the socket's enablement.
+        requires_socket: has_socket && layout.requires_socket && layout.socket_enabled,
         broken: false,
     });
     arrange(truth, index, layout);
