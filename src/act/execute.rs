@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use super::machine::{Machine, Target};
 use super::record::boot_id;
-use super::work::{Work, first_aid};
+use super::work::Work;
+
+pub use super::work::first_aid;
 use crate::model::execution::{End, Execution, Failure, InstanceExecution, StepOutcome, Success};
 use crate::model::intent::{InstanceIntent, Intent};
 use crate::model::plan::{Plan, RescuePlan, Step};
@@ -93,6 +95,9 @@ impl<M: Machine> Work<'_, M> {
         }
         let before = self.machine.intent();
         if let Err(error) = self.announce() {
+            if before.as_ref().is_none_or(|before| before.of(self.instance).is_none()) {
+                self.machine.remove_rescue(self.instance);
+            }
             return End::Refused(RefusalCode::CannotRecord.because(&error.to_string()));
         }
         // The last look before the signal: somebody may have restarted the unit meanwhile.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::role::{instance_of, role};
+use super::role::{instance_of, role, serves_by_itself};
 use crate::model::address::{collide, list, reaches};
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Role, Severity};
 use crate::model::names::RUNTIME_DIRECTORY;
@@ -87,8 +87,16 @@ fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listene
     let mut findings = Vec::new();
     let lost = lost_addresses(snapshot, instance);
     if !lost.is_empty() {
+        let by_hand = match serves_by_itself(snapshot, instance) {
+            true => format!(
+                ". It serves its other addresses, so it is not restarted for that. See why it does not serve this one \
+                 (journalctl -u {name}), then: systemctl restart {name}",
+                name = instance.name()
+            ),
+            false => String::new(),
+        };
         let message = format!(
-            "a repair of {} was interrupted or failed: {} is not served any more",
+            "a repair of {} was interrupted or failed: {} is not served any more{by_hand}",
             instance.name(),
             list(&lost)
         );

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::role::{instance_of, is_listener, owns};
+use super::role::{instance_of, is_listener, owns, serves_by_itself};
 use crate::model::diagnosis::{Diagnosis, FindingCode};
 use crate::model::plan::Trigger;
 use crate::model::process::Process;
@@ -57,15 +57,10 @@ pub(super) fn is_to_be_started(
     has(FindingCode::Down)
         || has(FindingCode::SocketDeaf)
         || (has(FindingCode::InstanceDown) && !is_active)
-        // An active unit that lost an address still serves others: a package run does not restart it for that.
-        || (has(FindingCode::Interrupted) && (trigger == Trigger::Repair || !serves_by_itself(snapshot, instance)))
+        // An active unit that lost an address still serves others: it is not restarted for that.
+        || (has(FindingCode::Interrupted) && !serves_by_itself(snapshot, instance))
         // A rescue is serving: a package run leaves alone what people may be using to repair the machine.
         || (has(FindingCode::RescueActive) && trigger == Trigger::Repair)
-}
-
-fn serves_by_itself(snapshot: &Snapshot, instance: &Instance) -> bool {
-    let main = snapshot.processes.iter().any(|process| owns(&instance.service, process));
-    instance.service.is_active() && main
 }
 
 /// The addresses that an instance serves, or would serve if its repair had not been interrupted.

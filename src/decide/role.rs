@@ -50,6 +50,12 @@ pub fn owns(service: &Unit, process: &Process) -> bool {
     service.is_active() && service.main_pid == Some(process.pid)
 }
 
+/// The service of an instance is active, and its main process is an sshd that was seen.
+pub(super) fn serves_by_itself(snapshot: &Snapshot, instance: &Instance) -> bool {
+    let main = snapshot.processes.iter().any(|process| owns(&instance.service, process));
+    instance.service.is_active() && main
+}
+
 /// The instance to which a listener belongs: the one that owns it, in whose control group it lives, that declares an
 /// address of it; else the main one.
 pub fn instance_of<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Instance> {

@@ -207,8 +207,11 @@ fn place(truth: &mut Truth, index: usize, layout: &Layout) {
         own: addresses(&layout.own),
         trial: trial(layout),
         has_directory: layout.has_directory,
-        // `RequiredBy=` goes with the socket's enablement.
-        requires_socket: has_socket && layout.requires_socket && layout.socket_enabled,
+        // `RequiredBy=` goes with the socket's enablement, and then the service does not run without it.
+        requires_socket: has_socket
+            && layout.requires_socket
+            && layout.socket_enabled
+            && ![Shape::Service, Shape::OrphanBeside].contains(&layout.shape),
         broken: false,
     });
     arrange(truth, index, layout);

@@ -90,7 +90,10 @@ pub fn holds(machine: &Snapshot, trials: &Trials, trigger: Trigger, plan: &Plan)
 
 /// I7: not where the administrator disabled SSH.
 fn first_aid(machine: &Snapshot, plan: &Plan) -> Held {
-    let masked = |instance: &Instance| instance.service.load == LoadState::Masked;
+    let masked = |instance: &Instance| {
+        let loads = [&instance.service.load, &instance.socket.load];
+        loads.contains(&&LoadState::Masked) && !loads.contains(&&LoadState::Loaded)
+    };
     let disabled = machine.host.not_to_be_run || machine.instances.iter().all(masked);
     check(plan.first_aid.is_none() || !disabled, "creates /run/sshd although SSH was disabled")
 }
@@ -107,6 +110,9 @@ fn settled(machine: &Snapshot, plan: &Plan) -> Held {
         let rescued =
             machine.instances.iter().any(|i| i.service.name == intent.instance && is_running(&i.rescue.active));
         check(!rescued, "forgets an instance whose rescue serves")?;
+        let starting = |unit: &Unit| [ActiveState::Failed, ActiveState::Activating].contains(&unit.active);
+        let unfit = machine.instances.iter().any(|i| i.service.name == intent.instance && starting(&i.service));
+        check(!unfit, "forgets an instance whose service has failed or is not started yet")?;
     }
     Ok(())
 }
@@ -173,7 +179,8 @@ impl Case<'_> {
         check(named.chain([&start.serves]).all(own), "touches a unit of another instance")?;
         check(start.stop_rescue.iter().all(|unit| *unit == rescue.name), "stops the rescue of another instance")?;
         for unit in [service, socket].into_iter().filter(|unit| self.touches(unit)) {
-            check(!unit.job, "requests a job for a unit that has one")?;
+            // Nobody asked for the next attempt of a unit that fails over and over.
+            check(!unit.job || fails_over_and_over(unit), "requests a job for a unit that has one")?;
             let startable = unit.load == LoadState::Loaded && unit.can_start;
             check(startable || !self.starts(unit), "starts a unit that is masked, missing, or not to be started")?;
         }
@@ -200,12 +207,11 @@ impl Case<'_> {
         let Instance { service, socket, rescue, .. } = self.instance;
         let restarted = self.ended_by_systemd();
         let stale = restarted.iter().any(|process| process.on_disk != Some(process.image) && is_here(process));
-        let has_failed = |unit: &Unit| unit.active == ActiveState::Failed || unit.sub.starts_with("auto-restart");
+        let has_failed = |unit: &Unit| unit.active == ActiveState::Failed || fails_over_and_over(unit);
         // An enabled socket declares the service that it starts. Another instance is one because it is active or failed.
         let service_failed = (!self.is_main || is_enabled(service) || is_enabled(socket)) && has_failed(service);
         let failed = service_failed || (!self.is_main || is_enabled(socket)) && has_failed(socket);
-        let held: Vec<SocketAddr> = self.machine.systemd_holds.iter().flat_map(reached_at).collect();
-        let is_held = |address: SocketAddr| held.iter().any(|have| is_reached(*have, address));
+        let is_held = |address: SocketAddr| self.machine.systemd_holds.iter().any(|have| have.address == address);
         let deaf = is_running(&socket.active) && !tcp(socket).any(is_held);
         let known = self.intent.is_some() || is_running(&rescue.active);
         let fault = !self.replacement.end.is_empty() || stale || known || failed || deaf;
@@ -281,7 +287,10 @@ impl Case<'_> {
                 let written = self.intent.is_some_and(|intent| intent.rescue) || stops_one;
                 check(written, "a rescue although none was prepared")
             }
-            RescuePlan::None(_) => check(!stops_one, "stops a rescue that could not be started again"),
+            // After first aid the plan is made anew.
+            RescuePlan::None(_) => {
+                check(!stops_one || self.after_aid, "stops a rescue that could not be started again")
+            }
         }
     }
 
@@ -344,6 +353,10 @@ fn is_session(process: &Process) -> bool {
 
 fn is_running(state: &ActiveState) -> bool {
     [ActiveState::Active, ActiveState::Activating, ActiveState::Reloading, ActiveState::Refreshing].contains(state)
+}
+
+fn fails_over_and_over(unit: &Unit) -> bool {
+    unit.sub.starts_with("auto-restart") || (unit.active == ActiveState::Activating && unit.restarts > 0)
 }
 
 fn is_enabled(unit: &Unit) -> bool {
