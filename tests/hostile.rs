@@ -237,7 +237,7 @@ proptest! {
                 prop_assert_eq!((scoped.ip(), scoped.port()), (address.ip(), address.port()));
             }
         }
-        for address in parsers::listen_addresses(&text) {
+        for address in parsers::listen_addresses(&text).into_keys() {
             prop_assert!(text.contains(&address.port().to_string()));
         }
     }

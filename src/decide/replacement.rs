@@ -73,8 +73,9 @@ pub(super) fn replacement(
         by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;
         by_deadline(trials)?;
         by_program(instance, trial)?;
-        let started = coverage(instance, trial, start.reset.contains(&instance.socket.name));
-        by_coverage(snapshot, trial, started.as_ref(), &replaced, &reached_at, &prove)?;
+        let with_socket = start.reset.contains(&instance.socket.name);
+        let started = coverage(instance, trial, with_socket);
+        by_coverage(snapshot, trial, started.as_ref(), with_socket, &replaced, &reached_at, &prove)?;
         if prove.is_empty() {
             prove = started.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
         }
@@ -114,6 +115,7 @@ fn by_coverage(
     snapshot: &Snapshot,
     trial: &Trial,
     coverage: Option<&Coverage>,
+    with_socket: bool,
     replaced: &[&Process],
     reached_at: &BTreeSet<SocketAddr>,
     bound: &BTreeSet<SocketAddr>,
@@ -134,6 +136,13 @@ fn by_coverage(
     if !missing.is_empty() {
         return Err(RefusalCode::AddressesNotCovered.because(&list(&missing)));
     }
+    // sshd binds what it can; a socket unit fails as a whole.
+    let unassigned: BTreeSet<SocketAddr> = coverage.addresses().intersection(&trial.unassigned).copied().collect();
+    let fails = if with_socket { !unassigned.is_empty() } else { unassigned == *coverage.addresses() };
+    if fails && !coverage.addresses().is_empty() {
+        let what = format!("no network interface has {}, so the start would fail", list(&unassigned));
+        return Err(RefusalCode::AddressesNotCovered.because(&what));
+    }
     let taken = taken_by_others(snapshot, coverage.addresses(), bound);
     if taken.is_empty() { Ok(()) } else { Err(RefusalCode::ForeignListener.because(&taken.join(", "))) }
 }
@@ -147,7 +156,7 @@ fn coverage(instance: &Instance, trial: &Trial, with_socket: bool) -> Option<Cov
     if with_socket || instance.socket.is_active() {
         return Some(Coverage::of_socket(&instance.socket));
     }
-    trial.own_addresses.as_ref().map(Coverage::of_sshd)
+    trial.own_addresses.as_ref().map(|own| Coverage::of_sshd(own, &trial.own_device_bound))
 }
 
 /// The restart of an active service: systemd ends its stale main process itself. A SIGTERM by hand would count as a clean

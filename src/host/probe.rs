@@ -6,7 +6,7 @@
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, bind, connect, socket};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -107,10 +107,20 @@ fn is_ipv6_only(bound: SocketAddr) -> bool {
 fn connect_to(to: SocketAddr, number: u32, deadline: Deadline) -> io::Result<TcpStream> {
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // The last one comes from 127.0.0.1, which may be the only address that hosts.allow lets in.
-    if to.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) && number + 1 < ATTEMPTS {
-        // If the address cannot be had, the kernel's choice will do.
-        let _ = bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source(number), 0)));
+    match to {
+        // The last one comes from 127.0.0.1, which may be the only address that hosts.allow lets in. If the address cannot
+        // be had, the kernel's choice will do.
+        SocketAddr::V4(to) if *to.ip() == Ipv4Addr::LOCALHOST && number + 1 < ATTEMPTS => {
+            let _ = bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source(number), 0)));
+        }
+        // From the address itself: one that has moved to another host must not be probed there.
+        SocketAddr::V4(to) => {
+            bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(*to.ip(), 0)))?;
+        }
+        SocketAddr::V6(to) => {
+            let from = SocketAddrV6::new(*to.ip(), 0, 0, to.scope_id());
+            bind(socket.as_raw_fd(), &SockaddrIn6::from(from))?;
+        }
     }
     // SO_SNDTIMEO bounds connect(2) as well (socket(7)).
     let stream = TcpStream::from(socket);

@@ -12,24 +12,26 @@ pub struct Coverage {
     addresses: BTreeSet<SocketAddr>,
     /// `[::]` serves IPv4 as well.
     dual: bool,
-    /// It serves one network interface only.
-    device_bound: bool,
+    /// Those that serve one network interface only.
+    device_bound: BTreeSet<SocketAddr>,
 }
 
 impl Coverage {
     /// Of a socket unit.
     pub fn of_socket(socket: &Unit) -> Self {
-        Self { addresses: socket.tcp_addresses().collect(), dual: !socket.ipv6_only, device_bound: socket.device_bound }
+        let addresses: BTreeSet<SocketAddr> = socket.tcp_addresses().collect();
+        let device_bound = if socket.device_bound { addresses.clone() } else { BTreeSet::new() };
+        Self { addresses, dual: !socket.ipv6_only, device_bound }
     }
 
     /// Of sshd by itself, which binds IPv6 addresses for IPv6 only (sshd.c, `sock_set_v6only`).
-    pub fn of_sshd(addresses: &BTreeSet<SocketAddr>) -> Self {
-        Self { addresses: addresses.clone(), dual: false, device_bound: false }
+    pub fn of_sshd(addresses: &BTreeSet<SocketAddr>, device_bound: &BTreeSet<SocketAddr>) -> Self {
+        Self { addresses: addresses.clone(), dual: false, device_bound: device_bound.clone() }
     }
 
     /// Of an instance in a network namespace of its own: nothing of the host's.
     pub fn none() -> Self {
-        Self { addresses: BTreeSet::new(), dual: false, device_bound: false }
+        Self { addresses: BTreeSet::new(), dual: false, device_bound: BTreeSet::new() }
     }
 
     /// Addresses that will be bound.
@@ -39,20 +41,21 @@ impl Coverage {
 
     /// Addresses of these sockets that nobody would reach any more.
     pub fn missing_of(&self, sockets: &[ListenSocket]) -> BTreeSet<SocketAddr> {
-        let narrower = |socket: &&ListenSocket| self.device_bound && !socket.device_bound;
-        let narrowed = sockets.iter().filter(narrower).flat_map(ListenSocket::reached_at);
-        let mut missing: BTreeSet<SocketAddr> = narrowed.collect();
-        missing.extend(self.missing(&sockets.iter().flat_map(ListenSocket::reached_at).collect()));
-        missing
+        let of = |socket: &ListenSocket| {
+            let device_bound = socket.device_bound;
+            socket.reached_at().filter(|address| !self.covers(*address, device_bound)).collect::<Vec<_>>()
+        };
+        sockets.iter().flat_map(of).collect()
     }
 
-    /// Addresses of `served` that nobody would reach any more.
+    /// Addresses of `served` that nobody would reach any more, whatever the interface.
     pub fn missing(&self, served: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
-        served.iter().copied().filter(|address| !self.covers(*address)).collect()
+        served.iter().copied().filter(|address| !self.covers(*address, true)).collect()
     }
 
-    fn covers(&self, wanted: SocketAddr) -> bool {
-        self.addresses.iter().any(|have| {
+    /// `on_device`: it is enough if one interface is served.
+    fn covers(&self, wanted: SocketAddr, on_device: bool) -> bool {
+        self.addresses.iter().filter(|have| on_device || !self.device_bound.contains(have)).any(|have| {
             have.port() == wanted.port()
                 && (have.ip() == wanted.ip()
                     || (have.ip().is_unspecified()
@@ -72,10 +75,10 @@ mod tests {
 
     #[test]
     fn coverage() {
-        let dual = Coverage { addresses: set(&["[::]:22"]), dual: true, device_bound: false };
-        let single = Coverage { addresses: set(&["[::]:22"]), dual: false, device_bound: false };
-        let pair = Coverage { addresses: set(&["[::]:22", "0.0.0.0:22"]), dual: false, device_bound: false };
-        let one = Coverage { addresses: set(&["192.0.2.1:22"]), dual: false, device_bound: false };
+        let dual = Coverage { addresses: set(&["[::]:22"]), dual: true, device_bound: set(&[]) };
+        let single = Coverage { addresses: set(&["[::]:22"]), dual: false, device_bound: set(&[]) };
+        let pair = Coverage { addresses: set(&["[::]:22", "0.0.0.0:22"]), dual: false, device_bound: set(&[]) };
+        let one = Coverage { addresses: set(&["192.0.2.1:22"]), dual: false, device_bound: set(&[]) };
         for (coverage, served, missing) in [
             (&dual, &["[::]:22"][..], &[][..]),
             (&dual, &["0.0.0.0:22", "[::1]:22"], &[]),
@@ -92,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_socket_bound_to_a_device_covers_nobody_who_served_all() {
-        let bound = Coverage { addresses: set(&["[::]:22"]), dual: true, device_bound: true };
+        let bound = Coverage { addresses: set(&["[::]:22"]), dual: true, device_bound: set(&["[::]:22"]) };
         let socket = |device_bound| ListenSocket {
             address: parse("22").expect("an address"),
             ipv6_only: true,

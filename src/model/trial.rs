@@ -23,6 +23,10 @@ pub struct Trial {
     pub handshake: Check,
     /// The addresses that sshd binds when no socket unit gives it any. `None`: sshd does not tell, see `config`.
     pub own_addresses: Option<BTreeSet<SocketAddr>>,
+    /// Those of `own_addresses` that it binds to one network interface (`rdomain` in sshd_config(5)).
+    pub own_device_bound: BTreeSet<SocketAddr>,
+    /// Addresses of its own or of its socket that no interface of this host has: they cannot be bound.
+    pub unassigned: BTreeSet<SocketAddr>,
     /// Whether dpkg has finished with the package that owns the program.
     pub package: Package,
     /// The arguments with which the trial was made: those of `ExecStart=`, expanded, without those that choose how

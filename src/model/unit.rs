@@ -46,6 +46,8 @@ pub struct Unit {
     pub ipv6_only: bool,
     /// `Accept=` of a socket unit: each connection gets a service of its own.
     pub accept: bool,
+    /// `FreeBind=` of a socket unit: it binds addresses that no interface has.
+    pub free_bind: bool,
     /// `BindToDevice=` of a socket unit.
     pub device_bound: bool,
 }

@@ -1,9 +1,9 @@
 //! Would the program on disk serve connections, and on which addresses? It is tried: `sshd -t`, `sshd -T`, and `sshd -i`
 //! on a socketpair. No port is needed, and no listener is touched.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -19,6 +19,9 @@ use crate::model::snapshot::Instance;
 use crate::model::trial::Check;
 use crate::model::unit::Unit;
 
+/// Addresses of sshd's effective configuration, and whether it binds them to one network interface.
+pub type Declared = BTreeMap<SocketAddr, bool>;
+
 /// Limits one run of sshd. `sshd -t` takes 20 ms.
 const SSHD_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,16 +35,13 @@ pub(super) fn runs_sshd(instance: &Instance) -> &Unit {
 pub(super) fn own_addresses(instance: &Instance, deadline: Deadline) -> Option<BTreeSet<SocketAddr>> {
     let options = options(&instance.service);
     let program = &instance.program.path;
-    effective_addresses(program, "-T", &options, deadline)
-        .or_else(|| effective_addresses(program, "-G", &options, deadline))
+    let declared = effective_addresses(program, "-T", &options, deadline)
+        .or_else(|| effective_addresses(program, "-G", &options, deadline));
+    declared.map(|declared| declared.into_keys().collect())
 }
 
 /// Configuration, handshake, and addresses.
-pub(super) fn try_program(
-    program: &Path,
-    options: &[String],
-    deadline: Deadline,
-) -> (Check, Check, Option<BTreeSet<SocketAddr>>) {
+pub(super) fn try_program(program: &Path, options: &[String], deadline: Deadline) -> (Check, Check, Option<Declared>) {
     let config = check_config(program, options, deadline);
     match &config {
         Check::Passed => {
@@ -108,19 +108,32 @@ fn check_handshake(program: &Path, options: &[String], deadline: Deadline) -> Ch
 }
 
 /// Addresses from the effective configuration. `None` if the program does not tell.
-fn effective_addresses(
-    program: &Path,
-    mode: &str,
-    options: &[String],
-    deadline: Deadline,
-) -> Option<BTreeSet<SocketAddr>> {
+fn effective_addresses(program: &Path, mode: &str, options: &[String], deadline: Deadline) -> Option<Declared> {
     let finished = command::run_sshd(program, &arguments(&[mode], options), deadline.at_most(SSHD_TIMEOUT)).ok()?;
     finished.succeeded().then(|| listen_addresses(&finished.output))
 }
 
-/// The `listenaddress` lines of `sshd -T`.
-pub fn listen_addresses(effective: &str) -> BTreeSet<SocketAddr> {
-    effective.lines().filter_map(|line| line.strip_prefix("listenaddress ")).filter_map(address::parse).collect()
+/// The `listenaddress` lines of `sshd -T`: `listenaddress 0.0.0.0:22`, or `listenaddress 0.0.0.0:22 rdomain vrf1`
+/// (dump_config, servconf.c).
+pub fn listen_addresses(effective: &str) -> Declared {
+    let of_line = |line: &str| {
+        let mut words = line.strip_prefix("listenaddress ")?.split(' ');
+        let address = address::parse(words.next()?)?;
+        Some((address, words.next() == Some("rdomain")))
+    };
+    effective.lines().filter_map(of_line).collect()
+}
+
+/// Those that no interface of this host has: they cannot be bound (bind(2), EADDRNOTAVAIL).
+pub(super) fn unassigned(addresses: impl Iterator<Item = SocketAddr>) -> BTreeSet<SocketAddr> {
+    let interfaces = std::fs::read_to_string(address::INTERFACES).unwrap_or_default();
+    let is_unassigned = |address: &SocketAddr| {
+        let local = SocketAddr::new(address.ip(), 0);
+        // Of UDP, so that nobody can connect to it meanwhile.
+        let bound = UdpSocket::bind(address::with_scope(local, &interfaces));
+        bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
+    };
+    addresses.filter(|address| !address.ip().is_unspecified()).filter(is_unassigned).collect()
 }
 
 #[cfg(test)]
@@ -129,8 +142,18 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_listenaddress() {
-        let text = "port 22\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:2222\npermitlisten any\n";
-        let expected = ["[::]:22", "0.0.0.0:2222"].map(|a| a.parse().expect("an address"));
-        assert_eq!(listen_addresses(text), BTreeSet::from(expected));
+        let text = "port 22\nlistenaddress [::]:22\nlistenaddress 0.0.0.0:2222 rdomain lo\npermitlisten any\n";
+        let expected = [("[::]:22", false), ("0.0.0.0:2222", true)];
+        let expected = expected.map(|(address, bound)| (address.parse().expect("an address"), bound));
+        assert_eq!(listen_addresses(text), Declared::from(expected));
+    }
+
+    #[test]
+    fn an_address_that_no_interface_has_is_known() {
+        let addresses = ["127.0.0.1:22", "0.0.0.0:22", "[::1]:22", "192.0.2.77:22"];
+        let found = unassigned(addresses.into_iter().map(|address| address.parse().expect("an address")));
+        assert!(found.contains(&"192.0.2.77:22".parse().expect("an address")));
+        assert!(!found.contains(&"127.0.0.1:22".parse().expect("an address")));
+        assert!(!found.contains(&"0.0.0.0:22".parse().expect("an address")));
     }
 }

@@ -29,7 +29,7 @@ fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial 
     let unit = server::runs_sshd(instance);
     let options = options(unit);
     let program = &instance.program.path;
-    let (config, handshake, own_addresses) = match (&unit.exec_start, unit.sshd()) {
+    let (config, handshake, declared) = match (&unit.exec_start, unit.sshd()) {
         (Some(exec), None) => {
             let what =
                 format!("{} starts {}, which is not an sshd and cannot be tried", unit.name, exec.path.display());
@@ -37,10 +37,14 @@ fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial 
         }
         _ => server::try_program(program, &options, deadline),
     };
+    let of_socket = instance.socket.tcp_addresses().filter(|_| !instance.socket.free_bind);
+    let bindable = of_socket.chain(declared.iter().flatten().map(|(address, _)| *address));
     Trial {
         config,
         handshake,
-        own_addresses,
+        unassigned: server::unassigned(bindable),
+        own_device_bound: declared.iter().flatten().filter(|(_, bound)| **bound).map(|(address, _)| *address).collect(),
+        own_addresses: declared.map(|declared| declared.into_keys().collect()),
         package: package::package(program, deadline),
         options,
         service_files: texts(&unit.files),

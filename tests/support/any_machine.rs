@@ -202,6 +202,8 @@ fn some_trial() -> impl Strategy<Value = Trial> {
             options: options.into_iter().map(str::to_owned).collect(),
             service_files: vec!["[Service]\nExecStart=/usr/sbin/sshd\n".into(), in_file("[Service]", &service)],
             socket_files: vec![in_file("[Socket]", &socket)],
+            own_device_bound: BTreeSet::new(),
+            unassigned: BTreeSet::new(),
             other_processes: match readable {
                 true => OtherProcesses::Known(others),
                 false => OtherProcesses::Unknown("x".into()),

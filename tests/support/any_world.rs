@@ -232,6 +232,8 @@ fn trial(layout: &Layout) -> Trial {
         options: Vec::new(),
         service_files: vec!["[Service]\nExecStart=/usr/sbin/sshd -D\n".to_owned()],
         socket_files: vec![format!("[Socket]\n{device}")],
+        own_device_bound: addresses(&[]),
+        unassigned: addresses(&[]),
         other_processes: OtherProcesses::Known(Vec::new()),
     }
 }

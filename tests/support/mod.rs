@@ -187,6 +187,8 @@ pub fn serves(texts: &[&str]) -> Trial {
         options: Vec::new(),
         service_files: vec!["[Service]\nExecStart=/usr/sbin/sshd -D $SSHD_OPTS\nKillMode=process\n".into()],
         socket_files: vec!["[Socket]\nListenStream=22\nAccept=no\n".into()],
+        own_device_bound: BTreeSet::new(),
+        unassigned: BTreeSet::new(),
         other_processes: OtherProcesses::Known(Vec::new()),
     }
 }

@@ -32,12 +32,13 @@ impl World {
                 Ok(())
             }
             (Job::Start, Some("service")) => self.start_service(index, fate),
-            (Job::Restart, Some("service")) => match self.stop_service(index, fate) {
-                Ok(()) => self.start_service(index, fate),
-                error => error,
-            },
+            (Job::Restart, Some("service")) => self.stop_service(index, fate).and_then(|()| {
+                self.take();
+                self.start_service(index, fate)
+            }),
             (Job::Restart, _) => {
                 self.close(unit);
+                self.take();
                 self.open(index, unit, fate)
             }
             (Job::Start, _) => self.open(index, unit, fate),

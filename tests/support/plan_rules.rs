@@ -165,7 +165,10 @@ impl Case<'_> {
         }
         for process in self.ended_by_systemd() {
             check(self.replacement.restarted.contains(process), "a restart ends a listener that is not named")?;
-            check(!is_session(process), "a restart ends a main process that serves a connection")?;
+            check(
+                !(is_here(process) && is_session(process)),
+                "a restart ends a main process that serves a connection",
+            )?;
         }
         Ok(())
     }
@@ -283,8 +286,9 @@ impl Case<'_> {
             RescuePlan::Prepare(rescue) => self.prepared(rescue),
             RescuePlan::Prepared(name) => {
                 check(*name == self.instance.rescue.name, "the rescue of another instance")?;
-                check(self.ended().is_empty(), "the old rescue for a listener that is terminated now")?;
-                let written = self.intent.is_some_and(|intent| intent.rescue) || stops_one;
+                let serves = is_running(&self.instance.rescue.active);
+                check(self.ended().is_empty() || serves, "the old rescue for a listener that is terminated now")?;
+                let written = self.intent.is_some_and(|intent| intent.rescue) || serves;
                 check(written, "a rescue although none was prepared")
             }
             // After first aid the plan is made anew.

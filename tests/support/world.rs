@@ -248,7 +248,7 @@ impl World {
     }
 
     /// Another program takes the address that it waits for.
-    fn take(&self) {
+    pub(crate) fn take(&self) {
         let mut truth = self.truth.borrow_mut();
         let Some(taker) = self.faults.taker.filter(|_| truth.foreign.is_empty()) else { return };
         if truth.is_free(&support::sockets(&[&taker.address.to_string()])[0]) {
@@ -430,6 +430,16 @@ impl World {
         let (_, last) = self.assess(trigger);
         settle(&last.settled, machine);
         execution
+    }
+}
+
+impl World {
+    /// The same machine a while later, when what hung has ended: for a run in which nothing fails.
+    pub fn next_run(&self) -> Self {
+        self.pass_time();
+        let mut truth = self.truth.borrow().clone();
+        truth.processes.iter_mut().for_each(|process| process.old = true);
+        Self::new(truth, Faults::default())
     }
 }
 

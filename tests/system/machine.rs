@@ -26,6 +26,17 @@ pub struct Output {
     pub stderr: String,
 }
 
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        Self {
+            // -1: it was killed by a signal.
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
 impl Output {
     /// The same, if it succeeded.
     #[track_caller]
@@ -124,12 +135,7 @@ impl Machine {
             .expect("tests/system/enter starts");
         // The shell may have ended before it read everything.
         let _ = child.stdin.take().expect("a pipe").write_all(text.as_bytes());
-        let output = child.wait_with_output().expect("the command ends");
-        Output {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        child.wait_with_output().expect("the command ends").into()
     }
 
     /// A file of tests/system/scripts, with `$1`, `$2`, … set.

@@ -2,6 +2,7 @@
 //!
 //! They need root and the root file systems of tests/system/prepare. A test that cannot run fails.
 
+mod assertions;
 mod attacks;
 mod build;
 mod crowd;
@@ -9,6 +10,8 @@ mod debian12;
 mod decoys;
 mod faults;
 mod hook;
+mod injection;
+mod interrupted;
 mod layouts;
 mod machine;
 mod old_cgroup;
@@ -16,8 +19,10 @@ mod packaging;
 mod quiet;
 mod refusals;
 mod repair;
+mod rescue;
 mod screens;
 mod session;
+mod situations;
 mod soak;
 mod triggers;
 mod upgrades;

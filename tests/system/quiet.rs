@@ -1,59 +1,89 @@
-//! Places where there is nothing to mend: the hook is silent and exits with 0, whatever is wrong on the host outside.
+//! Places where there is nothing to repair: the hook is silent and exits with 0, whatever is wrong on the host outside.
 
 use crate::machine::Machine;
 
-/// On a machine that has a stale orphan, which must outlive all of it.
+/// Where a hook may run without any business of its own: a name, what prepares the place, and what starts a command there.
+const PLACES: &[(&str, &str, &str)] = &[
+    ("a chroot without /proc", "", "chroot /srv/root"),
+    (
+        "a chroot with the host's /proc and /run",
+        "mount --bind /proc /srv/root/proc; mount --rbind /run /srv/root/run",
+        "chroot /srv/root",
+    ),
+    (
+        "a container without systemd",
+        "",
+        "unshare --pid --fork --mount-proc --net --mount sh -c 'mount -t tmpfs none /run; exec \"$@\"' sh",
+    ),
+    ("a network of its own", "", "unshare --net"),
+    ("a user who is not root", "", "setpriv --reuid=user --regid=user --clear-groups"),
+    ("a user namespace", "", "setpriv --reuid=user --regid=user --clear-groups unshare --user --map-root-user"),
+];
+
+/// What a package run does, and then the hook of apt as apt starts it.
+const PACKAGE_RUN: &str = "cd /tmp; dpkg --configure --pending; apt-get -q=2 check
+hook=$(sed -n 's/^DPkg::Post-Invoke { .\\(.*\\).; };/\\1/p' /etc/apt/apt.conf.d/99sshd-mend)
+[ -n \"$hook\" ]; sh -c \"$hook\"";
+
+#[track_caller]
+fn assert_silent(machine: &Machine, place: &str, command: &str) {
+    let output = machine.sh(command);
+    assert_eq!((output.status, output.stdout.as_str(), output.stderr.as_str()), (0, "", ""), "{place}");
+}
+
+/// On a machine that has a stale orphan, which survives all of it.
 #[test]
 fn the_hook_is_silent_where_it_has_no_business() {
-    let machine = Machine::with_package("trixie");
-    let listener = machine.incident();
-    machine.upgrade_without_hook().ok();
-    machine
-        .sh("mkdir /srv/root && for directory in usr etc; do mkdir /srv/root/$directory; mount --bind /$directory /srv/root/$directory; done
-             for link in bin lib lib64 sbin; do ln -s usr/$link /srv/root/$link; done; mkdir /srv/root/proc /srv/root/run /srv/root/tmp /srv/root/dev /srv/root/var
-             cp -a /var/lib /srv/root/var/; mkdir -p /srv/root/var/log /srv/root/var/cache/apt/archives/partial; mknod -m 666 /srv/root/dev/null c 1 3; cp -r /opt /srv/root/")
-        .ok();
-    for (place, command) in [
-        ("a chroot without /proc", "chroot /srv/root /usr/sbin/sshd-mend hook"),
-        (
-            "a package run in a chroot",
-            "chroot /srv/root sh -c 'cd /tmp; dpkg --configure --pending; apt-get -q=2 check; sh -c \"$(sed -n \"s/^DPkg::Post-Invoke { .\\(.*\\).; };/\\1/p\" /etc/apt/apt.conf.d/99sshd-mend)\"'",
-        ),
-        (
-            "a chroot with the host's /proc and /run",
-            "mount --bind /proc /srv/root/proc; mount --rbind /run /srv/root/run; chroot /srv/root /usr/sbin/sshd-mend hook",
-        ),
-        (
-            "a container without systemd",
-            "unshare --pid --fork --mount-proc --net --mount sh -c 'mount -t tmpfs none /run; exec /usr/sbin/sshd-mend hook'",
-        ),
-        ("a container's network", "unshare --net /usr/sbin/sshd-mend hook"),
-        ("a user who is not root", "setpriv --reuid=user --regid=user --clear-groups /usr/sbin/sshd-mend hook"),
-        (
-            "a user namespace",
-            "setpriv --reuid=user --regid=user --clear-groups unshare --user --map-root-user /usr/sbin/sshd-mend hook",
-        ),
-        (
-            "another root for dpkg",
-            "mkdir -p /srv/dpkg/var/lib/dpkg && touch /srv/dpkg/var/lib/dpkg/status && dpkg --root=/srv/dpkg --configure --pending",
-        ),
-    ] {
-        let output = machine.sh(command);
-        assert_eq!((output.status, output.stdout.as_str(), output.stderr.as_str()), (0, "", ""), "{place}");
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    machine.script("chroot.sh", &["/srv/root"]).ok();
+    assert_silent(
+        &machine,
+        "a package run in a chroot",
+        &format!("chroot /srv/root sh -e -s <<'PACKAGE_RUN'\n{PACKAGE_RUN}\nPACKAGE_RUN"),
+    );
+    for (place, prepare, enter) in PLACES {
+        machine.sh(prepare).ok();
+        // The program does run there, and sees what kind of place it is.
+        let check = machine.sh(&format!("{enter} /usr/sbin/sshd-mend check"));
+        assert!(check.status == 3 && check.stdout.contains("UNKNOWN"), "{place}: {check:#?}");
+        assert_silent(&machine, place, &format!("{enter} /usr/sbin/sshd-mend hook"));
         assert!(machine.is_alive(listener), "{place}");
     }
-    assert_eq!(machine.sh("sshd-mend check").status, 1, "and on the host itself there is something to be said");
+    machine.sh("mkdir -p /srv/dpkg/var/lib/dpkg; touch /srv/dpkg/var/lib/dpkg/status").ok();
+    assert_silent(&machine, "another root for dpkg", "dpkg --root=/srv/dpkg --configure --pending");
+    assert!(machine.is_alive(listener));
+    // On the host itself it has something to report.
+    assert_eq!(machine.sh("sshd-mend check").status, 1);
 }
 
 #[test]
-fn without_openssh_server_there_is_nothing_to_say() {
+fn without_openssh_server_the_hook_is_silent() {
     let machine = Machine::with_package("trixie");
     let removal = machine.sh("DEBIAN_FRONTEND=noninteractive apt-get purge -y openssh-server 2>&1").ok();
     assert!(!removal.stdout.contains("sshd-mend:"), "{removal:#?}");
-    let hook = machine.sh("sshd-mend hook").ok();
-    assert_eq!((hook.stdout.as_str(), hook.stderr.as_str()), ("", ""));
+    machine.sh("[ ! -e /usr/sbin/sshd ]").ok();
+    assert_silent(&machine, "no OpenSSH server", "sshd-mend hook");
     for command in ["check", "repair"] {
-        let json = machine.sh(&format!("sshd-mend {command} --json")).ok().json();
-        assert_eq!(json["verdict"], "not-applicable", "{json:#}");
+        machine.sh(&format!("sshd-mend {command} --json")).assert_verdict("not-applicable", 0);
+    }
+}
+
+/// Somebody has stopped or disabled it on purpose, and nothing of it is started again.
+#[test]
+fn where_ssh_was_stopped_or_disabled_the_hook_is_silent() {
+    let machine = Machine::with_package("trixie");
+    for (place, command, finding) in [
+        ("stopped", "systemctl stop ssh.service", Some("stopped")),
+        ("disabled", "systemctl --quiet disable ssh.service", None),
+        ("masked", "systemctl --quiet mask ssh.service ssh.socket", None),
+    ] {
+        machine.sh(command).ok();
+        machine.assert_no_login();
+        let check = machine.sh("sshd-mend check --json");
+        let found = check.json()["findings"][0]["code"].as_str().map(str::to_owned);
+        assert_eq!(found.as_deref(), finding, "{place}: {check:#?}");
+        assert_silent(&machine, place, "sshd-mend hook");
+        assert_eq!(machine.active("ssh.service"), "inactive", "{place}");
+        assert_eq!(machine.sh("ss -Hltn 'sport = :22'").ok().stdout, "", "{place}");
     }
 }

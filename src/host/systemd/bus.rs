@@ -121,6 +121,7 @@ impl Bus {
             listen: listen.iter().filter(|(kind, _)| kind == "Stream").map(|(_, text)| Listen::parse(text)).collect(),
             ipv6_only: typed.text("BindIPv6Only") == "ipv6-only",
             accept: typed.value("Accept").unwrap_or(false),
+            free_bind: typed.value("FreeBind").unwrap_or(false),
             device_bound: !typed.text("BindToDevice").is_empty(),
         })
     }

@@ -15,7 +15,7 @@ const PROGRAM: &str = "/usr/bin/systemctl";
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,Job,CanStart,NeedDaemonReload,\
                           KillMode,ControlGroup,ExecStart,EnvironmentFiles,Environment,PrivateNetwork,\
-                          NetworkNamespacePath,FragmentPath,DropInPaths,TriggeredBy,Listen,BindIPv6Only,Accept,\
+                          NetworkNamespacePath,FragmentPath,DropInPaths,TriggeredBy,Listen,BindIPv6Only,Accept,FreeBind,\
                           BindToDevice";
 
 pub(super) struct Systemctl;
@@ -117,6 +117,7 @@ pub fn parse(name: &str, shown: &str) -> Unit {
         listen: values("Listen").filter_map(|value| value.strip_suffix(" (Stream)")).map(Listen::parse).collect(),
         ipv6_only: text("BindIPv6Only") == "ipv6-only",
         accept: text("Accept") == "yes",
+        free_bind: text("FreeBind") == "yes",
         device_bound: !text("BindToDevice").is_empty(),
     }
 }
