@@ -5,8 +5,8 @@
 //! It is gone after a reboot, and so is every listener that it names.
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,8 +25,6 @@ const EXECUTING: &str = "executing";
 const LOCK: &str = "lock";
 const OUTCOME: &str = "outcome";
 const REQUEST: &str = "request";
-/// A request that a repair works on.
-const ACCEPTED: &str = "request.accepted";
 const NOTICE: &str = "notice";
 /// None of the files comes near it.
 const SIZE_LIMIT: u64 = 1024 * 1024;
@@ -35,6 +33,14 @@ const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// The directory, open.
 #[derive(Debug)]
 pub struct Record(OwnedFd);
+
+/// Who asks for a repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    pub trigger: Trigger,
+    /// The process that waits for the outcome, by its pid.
+    pub process: u32,
+}
 
 /// Held while a repair is running. Ends with the process at the latest.
 #[derive(Debug)]
@@ -154,37 +160,26 @@ impl Record {
     /// # Errors
     /// It could not be written.
     pub fn write_request(&self, trigger: Trigger) -> io::Result<()> {
-        if self.read(REQUEST) == Some(Trigger::Repair) {
+        if self.request().is_some_and(|standing| standing.trigger == Trigger::Repair) {
             return Ok(());
         }
-        self.write_json(REQUEST, &trigger)
+        self.write_json(REQUEST, &Request { trigger, process: std::process::id() })
     }
 
-    /// Accepts the request that stands now, together with one that an interrupted repair had accepted. Requests that come
-    /// later stand for themselves.
-    pub fn accept_request(&self) -> Trigger {
-        let accepted: Option<Trigger> = self.read(ACCEPTED);
-        let standing: Option<Trigger> = self.read(REQUEST);
-        // Nobody on record means a person who started the unit by hand.
-        let trigger = accepted.max(standing).unwrap_or(Trigger::Repair);
-        if standing.is_some() {
-            let moved = self.write_json(ACCEPTED, &trigger).and_then(|()| self.remove(REQUEST));
-            log::debug!("the request was accepted: {moved:?}");
-        }
-        trigger
-    }
-
-    /// A request stands that no repair has accepted.
-    pub fn has_request(&self) -> bool {
-        self.read::<Trigger>(REQUEST).is_some()
-    }
-
-    /// The accepted request is dealt with.
+    /// Accepts the request that stands now. Later ones stand for themselves.
     ///
-    /// # Errors
-    /// The file is there and could not be removed.
-    pub fn clear_accepted(&self) -> io::Result<()> {
-        self.remove(ACCEPTED)
+    /// Where none stands, nobody asks: systemd has started the unit again after an attempt that was killed or failed. That
+    /// completes what was begun, with no more rights than a package run has.
+    pub fn accept_request(&self) -> Trigger {
+        let standing = self.request();
+        let removed = self.remove(REQUEST);
+        log::debug!("accepted: {standing:?}, {removed:?}");
+        standing.map_or(Trigger::Hook, |request| request.trigger)
+    }
+
+    /// The request that no repair has accepted.
+    pub fn request(&self) -> Option<Request> {
+        self.read(REQUEST)
     }
 
     /// What a package run was told last, if it can be read.

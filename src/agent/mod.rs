@@ -94,6 +94,8 @@ impl Run<'_> {
             }
             // Whatever keeps the unit from running its program here: a person is there to see that it is done.
             Err(FollowError::NoOutcome) if self.task == Task::Repair && record::intent().is_none() => {
+                // This process deals with its own request.
+                let _ = Record::open_existing().map(|record| record.accept_request());
                 let mut outcome = self.repair_here()?;
                 outcome.notes.push(format!("{}. This process did the work itself", FollowError::NoOutcome));
                 Ok(outcome)

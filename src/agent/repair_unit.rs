@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use crate::act::record::Record;
+use crate::act::record::{Record, Request};
 use crate::host::deadline::Deadline;
 use crate::host::signals::Signals;
 use crate::host::systemd::Manager;
@@ -91,27 +91,34 @@ pub fn follow(
             return Err(FollowError::CannotRecord(error));
         }
     }
-    if !is_busy(manager) {
+    let joined = is_busy(manager);
+    if !joined {
         // The unit's start limit is meant for attempts that are killed, not for the package runs of an hour.
         let cleared = manager.reset_failed(NAME);
         log::debug!("the start limit of {NAME} begins anew: {cleared:?}");
     }
+    let mut is_last = false;
     let mut asked = now();
-    let mut asked_again = false;
     manager.enqueue(Job::Start, NAME).map_err(FollowError::Systemd)?;
     loop {
         let unit = manager.unit(NAME).map_err(FollowError::Systemd)?;
         // After a crash, or while a repair cannot be finished yet, a new attempt is "activating (auto-restart)".
         let waits = unit.sub == "auto-restart";
         if !unit.is_busy() || waits {
-            // The run that was joined may have been a package run's: a request that nobody has accepted stands.
-            if !waits && record.has_request() && !asked_again {
-                asked_again = true;
+            let outcome = record.outcome::<StoredOutcome>().filter(|stored| stored.at >= asked);
+            let own = std::process::id();
+            let stands = |request: Request| match request.process == own {
+                // The run that was joined had begun before it was asked for.
+                true => joined,
+                false => outcome.is_none(),
+            };
+            if !waits && !is_last && record.request().is_some_and(stands) {
+                is_last = true;
                 asked = now();
                 manager.enqueue(Job::Start, NAME).map_err(FollowError::Systemd)?;
                 continue;
             }
-            match record.outcome::<StoredOutcome>().filter(|stored| stored.at >= asked) {
+            match outcome {
                 Some(stored) => return Ok(stored.outcome),
                 None if waits => {}
                 None => return Err(FollowError::NoOutcome),

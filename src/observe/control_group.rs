@@ -13,7 +13,7 @@ pub fn of_process(text: &str) -> &str {
     if unit(unified).is_some() {
         return unified;
     }
-    let legacy = text.lines().find(|line| line.splitn(3, ':').nth(1) == Some("name=systemd"));
+    let legacy = text.lines().find(|line| line.split(':').nth(1) == Some("name=systemd"));
     legacy.and_then(|line| line.splitn(3, ':').nth(2)).unwrap_or(unified)
 }
 

@@ -84,7 +84,7 @@ pub struct Crash {
     pub after: bool,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faults {
     pub jobs: Vec<Fate>,
     pub answers: Vec<Answer>,
