@@ -134,14 +134,15 @@ fn hook(signals: &Signals, watchdog: &Watchdog, style: Style) {
 fn work(signals: &Signals, watchdog: &Watchdog) -> ExitCode {
     let settings = settings::read(Path::new(settings::PATH)).unwrap_or_default();
     let record = Record::open();
-    let trigger = record.as_ref().map_or(Trigger::Hook, Record::accept_request);
+    let request = record.as_ref().ok().and_then(Record::accept_request);
+    let trigger = request.map_or(Trigger::Hook, |request| request.trigger);
     let run = Run::new(Task::CarryOut(trigger), settings, signals, watchdog);
     let outcome = examinable().and_then(|()| run.repair_here());
     let outcome = outcome.unwrap_or_else(|error| Outcome::unknown("repair", &error.to_string()));
     let status = outcome.exit_status;
     let unfinished = repair_unit::is_worth_another_attempt(&outcome);
     let Ok(record) = record else { return ExitCode::from(status) };
-    if let Err(error) = repair_unit::store(&record, outcome) {
+    if let Err(error) = repair_unit::store(&record, request, outcome) {
         log::error!("the outcome could not be stored under /run/sshd-mend: {error}");
     }
     ExitCode::from(if unfinished && record.intent().is_some() { UNFINISHED } else { status })

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::host::deadline::Deadline;
@@ -142,17 +143,32 @@ impl Record {
         self.remove(EXECUTING)
     }
 
-    /// Leaves an outcome for those who wait for it.
+    /// Leaves an outcome for those who wait for it. The process that asked for it, if it still waits, gets one of its own:
+    /// the next run may replace the other before it has been read.
     ///
     /// # Errors
     /// It could not be written.
-    pub fn write_outcome(&self, outcome: &impl Serialize) -> io::Result<()> {
+    pub fn write_outcome(&self, asked_by: Option<u32>, outcome: &impl Serialize) -> io::Result<()> {
+        if let Some(process) = asked_by.filter(|process| Path::new("/proc").join(process.to_string()).exists()) {
+            self.write_json(&format!("{OUTCOME}.{process}"), outcome)?;
+        }
         self.write_json(OUTCOME, outcome)
     }
 
     /// The outcome that was left last, if it can be read.
     pub fn outcome<T: DeserializeOwned>(&self) -> Option<T> {
         self.read(OUTCOME)
+    }
+
+    /// The outcome that was left for this process.
+    pub fn own_outcome<T: DeserializeOwned>(&self) -> Option<T> {
+        self.read(&format!("{OUTCOME}.{}", std::process::id()))
+    }
+
+    /// The outcome for this process has been read, or is not waited for any more.
+    pub fn discard_own_outcome(&self) {
+        let removed = self.remove(&format!("{OUTCOME}.{}", std::process::id()));
+        log::debug!("the outcome for this process was discarded: {removed:?}");
     }
 
     /// Says who asks for a repair. A person's request stands until it is accepted; a hook's does not replace it.
@@ -170,11 +186,11 @@ impl Record {
     ///
     /// Where none stands, nobody asks: systemd has started the unit again after an attempt that was killed or failed. That
     /// completes what was begun, with no more rights than a package run has.
-    pub fn accept_request(&self) -> Trigger {
+    pub fn accept_request(&self) -> Option<Request> {
         let standing = self.request();
         let removed = self.remove(REQUEST);
         log::debug!("accepted: {standing:?}, {removed:?}");
-        standing.map_or(Trigger::Hook, |request| request.trigger)
+        standing
     }
 
     /// The request that no repair has accepted.

@@ -139,6 +139,8 @@ fn verdict(instance: &InstanceOutcome, last: &Assessment, execution: &Execution,
     };
     let all_achieved = done.steps.iter().all(|step| step.result.is_ok());
     match &done.end {
+        // Its units do not serve, but somebody's sshd does, and a new connection to it gets through.
+        End::Lost(_) if remaining != Some(Severity::Critical) => Verdict::Unverified,
         End::Lost(_) | End::Changed => Verdict::Failed,
         _ if remaining == Some(Severity::Critical) => Verdict::Failed,
         End::Served if all_achieved && !lost_session => Verdict::Repaired,

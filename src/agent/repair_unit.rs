@@ -97,17 +97,32 @@ pub fn follow(
         let cleared = manager.reset_failed(NAME);
         log::debug!("the start limit of {NAME} begins anew: {cleared:?}");
     }
+    let outcome = wait_for_outcome(&record, joined, manager, signals, deadline);
+    record.discard_own_outcome();
+    outcome
+}
+
+/// Starts the unit and waits for the outcome. `joined`: it is running already.
+fn wait_for_outcome(
+    record: &Record,
+    joined: bool,
+    manager: &Manager,
+    signals: &Signals,
+    deadline: Deadline,
+) -> Result<Outcome, FollowError> {
     let mut is_last = false;
     let mut asked = now();
     manager.enqueue(Job::Start, NAME).map_err(FollowError::Systemd)?;
     loop {
+        if let Some(stored) = record.own_outcome::<StoredOutcome>().filter(|stored| stored.at >= asked) {
+            return Ok(stored.outcome);
+        }
         let unit = manager.unit(NAME).map_err(FollowError::Systemd)?;
         // After a crash, or while a repair cannot be finished yet, a new attempt is "activating (auto-restart)".
         let waits = unit.sub == "auto-restart";
         if !unit.is_busy() || waits {
             let outcome = record.outcome::<StoredOutcome>().filter(|stored| stored.at >= asked);
-            let own = std::process::id();
-            let stands = |request: Request| match request.process == own {
+            let stands = |request: Request| match request.process == std::process::id() {
                 // The run that was joined had begun before it was asked for.
                 true => joined,
                 false => outcome.is_none(),
@@ -138,8 +153,9 @@ pub fn follow(
 ///
 /// # Errors
 /// It could not be written.
-pub fn store(record: &Record, outcome: Outcome) -> std::io::Result<()> {
-    record.write_outcome(&StoredOutcome { at: now(), outcome })
+pub fn store(record: &Record, request: Option<Request>, outcome: Outcome) -> std::io::Result<()> {
+    let asked_by = request.map(|request| request.process);
+    record.write_outcome(asked_by, &StoredOutcome { at: now(), outcome })
 }
 
 fn now() -> u64 {
