@@ -4,7 +4,7 @@ use super::assess::Assessment;
 use super::repair_unit::FollowError;
 use super::run::Run;
 use crate::model::diagnosis::{Diagnosis, Exclusion, Severity};
-use crate::model::execution::{End, Execution};
+use crate::model::execution::{End, Execution, Failure};
 use crate::model::plan::Decision;
 use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
@@ -137,10 +137,11 @@ fn verdict(instance: &InstanceOutcome, last: &Assessment, execution: &Execution,
             state => state,
         };
     };
+    let remains = done.steps.iter().any(|step| step.result == Err(Failure::StillRunning));
     let all_achieved = done.steps.iter().all(|step| step.result.is_ok());
     match &done.end {
         // Its units do not serve, but somebody's sshd does, and a new connection to it gets through.
-        End::Lost(_) if remaining != Some(Severity::Critical) => Verdict::Unverified,
+        End::Lost(_) if remaining != Some(Severity::Critical) && !remains => Verdict::Unverified,
         End::Lost(_) | End::Changed => Verdict::Failed,
         _ if remaining == Some(Severity::Critical) => Verdict::Failed,
         End::Served if all_achieved && !lost_session => Verdict::Repaired,

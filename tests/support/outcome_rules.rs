@@ -24,15 +24,18 @@ struct Case<'a> {
     before: &'a Truth,
     after: &'a Truth,
     journal: &'a [Entry],
+    /// Processes in uninterruptible sleep.
+    unkillable: &'a [i32],
 }
 
 /// Says what does not hold. `before`: the machine as it was when the plan was made.
 pub fn holds(before: &Truth, world: &World, plan: &Plan, execution: &Execution) -> Held {
     let after = world.truth.borrow();
     let journal = world.journal.borrow();
+    let unkillable = world.unkillable();
     for (index, managed) in before.instances.iter().enumerate() {
         let name = managed.instance.service.name.as_str();
-        let case = Case { index, name, before, after: &after, journal: &journal };
+        let case = Case { index, name, before, after: &after, journal: &journal, unkillable: &unkillable };
         let replacement = plan.replacements().find(|(instance, _)| *instance == name).map(|(_, found)| found);
         let held = match (replacement, execution.of(name)) {
             (Some(replacement), Some(done)) => case.replaced(replacement, &done.end),
@@ -189,14 +192,19 @@ impl Case<'_> {
             _ => false,
         };
         let is_left = |pid: i32| self.after.processes.iter().any(|process| process.facts.pid == pid);
-        let survivor = replacement.end.iter().any(|process| is_left(process.pid));
+        let signalled = self.own().filter_map(|(_, entry)| match entry.event {
+            Event::Signalled(pid) => Some(pid),
+            _ => None,
+        });
+        let survivors: Vec<i32> = signalled.filter(|pid| is_left(*pid)).collect();
+        check(survivors.iter().all(|pid| self.unkillable.contains(pid)), "a listener was signalled and still runs")?;
         // The rescue's own stop is its end, not the unit's.
         let rescue = &self.before.instances[self.index].instance.rescue.name;
         let own = || self.own().filter(|(_, entry)| entry.event != Event::Requested(Job::Stop, rescue.clone()));
         let stopped = own().find(|(_, entry)| stops(&entry.event)).map(|(at, _)| at);
         let started = own().filter(|(_, entry)| starts(&entry.event)).map(|(at, _)| at).last();
         check(
-            units.is_empty() || survivor || stopped.is_none() || started > stopped,
+            units.is_empty() || !survivors.is_empty() || stopped.is_none() || started > stopped,
             "something was stopped, and no start of the units was requested",
         )
     }

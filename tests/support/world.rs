@@ -671,6 +671,12 @@ impl World {
         if answers { ProbeResult::Ok } else { ProbeResult::Inconclusive }
     }
 
+    /// Signalled processes in uninterruptible sleep.
+    pub fn unkillable(&self) -> Vec<i32> {
+        let stubborn = self.stubborn.borrow();
+        stubborn.iter().filter(|(_, stubborn)| **stubborn == Stubborn::Sigkill).map(|(pid, _)| *pid).collect()
+    }
+
     /// An instance's index by its name.
     pub fn index(&self, name: &str) -> usize {
         self.truth.borrow().instances.iter().position(|m| m.instance.service.name == name).expect("an instance")

@@ -1,4 +1,4 @@
-//! The program is built by Debian 13's own cargo, as root with the distribution's packages would do it.
+//! Debian 13's own cargo builds the program, with the distribution's packages alone and without a network.
 
 use crate::machine::lab;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::sync::Mutex;
 /// Two builds in one target directory would wait for each other anyway.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs a shell command beside the source in a Debian 13 with cargo and without a network. What it builds is in
+/// Runs a shell command in the source's directory, on a Debian 13 with cargo and without a network. What it builds is in
 /// trixie-cargo-target of the lab.
 pub fn with_debian_13s_cargo(command: &str) -> String {
     let _alone = ONE_AT_A_TIME.lock();

@@ -1,131 +1,57 @@
-//! Processes that look like the one that is to be ended, all at once on one machine with the real one: each of them is
-//! alive afterwards, and `check -v` names the reason.
+//! Processes that look like the listener to be terminated, all at once on one machine with the real one. Each of them
+//! lives on, and `check -v` names the reason.
 
-use crate::machine::{Machine, script};
+use crate::machine::Machine;
+use crate::session::Session;
 use std::process::{Child, Stdio};
 
-/// A session that stays, opened by an ssh client with `options`.
-fn session(machine: &Machine, name: &'static str, options: &[&str]) -> (&'static str, Child) {
-    let text = format!("exec -a {name} sleep 3600");
-    let client = background(
-        machine,
-        &[&["ssh", "-o", "ExitOnForwardFailure=yes"], options, &["root@127.0.0.1", &text]].concat(),
-    );
-    machine.wait_until(name, |machine| machine.sh(&format!("pgrep -fx '{name} 3600'")).status == 0);
-    (name, client)
+/// A process that scripts/decoys.sh starts.
+struct Decoy {
+    name: &'static str,
+    /// It is what it is meant to be: a condition of the shell, with its pid as `$1`.
+    fact: &'static str,
+    /// Why it is left alone. Empty: it is not even looked at.
+    reason: &'static str,
 }
 
-/// A command of the machine that stays: its standard input is a pipe that nobody writes to.
-fn background(machine: &Machine, arguments: &[&str]) -> Child {
-    let mut command = machine.command(arguments);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a command")
-}
+const OTHER_PROGRAM: &str = "no unit starts its program as an OpenSSH server";
+const NOT_ROOT: &str = "it does not run as root";
+const ELSEWHERE: &str = "it runs in another namespace or root directory";
 
-fn end(mut client: Child) {
-    client.kill().expect("the client is ours");
-    client.wait().expect("the client ends");
-}
+const DECOYS: &[Decoy] = &[
+    Decoy {
+        name: "users",
+        fact: "stale $1 && [ $(ps -o ruser= -p $1) = user ] && [ $(readlink /proc/$1/exe | cut -d' ' -f1) = /usr/sbin/sshd ]",
+        reason: NOT_ROOT,
+    },
+    Decoy { name: "opt", fact: "stale $1 && readlink /proc/$1/exe | grep -q ^/opt", reason: OTHER_PROGRAM },
+    Decoy { name: "named", fact: "stale $1 && [ -e \"$(readlink /proc/$1/exe)\" ]", reason: OTHER_PROGRAM },
+    Decoy { name: "jail", fact: "stale $1 && [ $(readlink /proc/$1/root) = /srv/jail ]", reason: ELSEWHERE },
+    Decoy { name: "network", fact: "stale $1 && other net $1", reason: ELSEWHERE },
+    Decoy { name: "pod", fact: "stale $1 && other pid $1", reason: ELSEWHERE },
+    Decoy { name: "users-root", fact: "stale $1 && other user $1", reason: NOT_ROOT },
+    Decoy {
+        name: "traced",
+        fact: "stale $1 && grep -q '^TracerPid:.[1-9]' /proc/$1/status",
+        reason: "a debugger is attached",
+    },
+    Decoy {
+        name: "forked",
+        fact: "stale $1 && [ $(ps -o comm= -p $(ps -o ppid= -p $1)) = sshd ] && ss -Hltnp 'sport = :2211' | grep -q pid=$1,",
+        reason: "serves a connection",
+    },
+    Decoy { name: "program", fact: "stale $1 && readlink /proc/$1/exe | grep -q /sshd", reason: NOT_ROOT },
+    Decoy {
+        name: "titled",
+        fact: "[ $(ps -o comm= -p $1) = sshd ] && tr '\\0' ' ' </proc/$1/cmdline | grep -q '^sshd: .*listener'",
+        reason: "",
+    },
+];
 
-/// Listeners that are none of the host's, and programs that are no sshd. Each leaves its pid in /run/decoy.NAME.
-const LISTENERS: &str = r#"
-set -eu
-answers() { python3 -c "
-import socket, sys
-s = socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5); sys.exit(not s.recv(4).startswith(b'SSH-'))" "$1" 2>/dev/null; }
-start() { # NAME PORT COMMAND…: returns once the port answers
-    name=$1 port=$2; shift 2
-    "$@" >/run/decoy.$name.log 2>&1 </dev/null &
-    echo $! >/run/decoy.$name
-    for try in $(seq 100); do answers $port && return 0; done
-    cat /run/decoy.$name.log; echo "$name does not answer on $port"; exit 1
-}
-inner() { # NAME: its sshd, where a wrapper was started
-    first=$(cat /run/decoy.$1)
-    for pid in $(pgrep -x sshd); do
-        up=$pid
-        while [ "$up" -gt 1 ] && [ "$up" != "$first" ]; do up=$(sed 's/.*) . //; s/ .*//' /proc/$up/stat); done
-        [ "$up" != "$first" ] || { echo $pid >/run/decoy.$1; return 0; }
-    done
-    echo "no sshd below $1"; return 1
-}
-mkdir -p /opt/ssh /srv/jail /home/user/bin
-as_user="setpriv --reuid=user --regid=user --clear-groups"
-ssh-keygen -q -t ed25519 -N '' -f /home/user/key; chown user /home/user/key
-plain='-D -o PidFile=none -f /dev/null'
-
-# A user's own sshd; the upgrade makes it stale.
-start users 2222 $as_user /usr/sbin/sshd $plain -p 2222 -h /home/user/key
-# An sshd of another path, stale.
-cp /usr/sbin/sshd /opt/ssh/sshd
-start opt 2208 /opt/ssh/sshd $plain -p 2208
-cp /opt/ssh/sshd /opt/ssh/new; mv /opt/ssh/new /opt/ssh/sshd
-# A file that is really named so.
-cp /usr/sbin/sshd '/usr/sbin/sshd (deleted)'
-start named 2203 '/usr/sbin/sshd (deleted)' $plain -p 2203
-# In a chroot.
-for directory in usr etc proc dev run; do mkdir /srv/jail/$directory; mount --rbind /$directory /srv/jail/$directory; done
-for link in bin lib lib64 sbin; do ln -s usr/$link /srv/jail/$link; done
-start jail 2205 chroot /srv/jail /usr/sbin/sshd $plain -p 2205
-# In another network namespace.
-ip netns add other; ip -n other link set lo up
-ip netns exec other /usr/sbin/sshd $plain -p 2204 >/dev/null 2>&1 </dev/null & echo $! >/run/decoy.network
-until ip netns exec other ss -ltn | grep -q :2204; do kill -0 $!; done
-# In another PID namespace with the host's network, and in a user namespace where it is root.
-start pod 2206 unshare --pid --fork --mount-proc /usr/sbin/sshd $plain -p 2206; inner pod
-start users-root 2207 $as_user unshare --user --map-root-user --mount \
-    sh -c "mount -t tmpfs none /run; mkdir -m 755 /run/sshd; exec /usr/sbin/sshd $plain -p 2207 -h /home/user/key"
-# Held by a debugger.
-start traced 2209 strace -f -o /dev/null -e trace=none /usr/sbin/sshd $plain -p 2209; inner traced
-# A child that a listener has just forked, before it has closed anything: stopped at its first system call.
-strace -f -o /dev/null -e trace=set_robust_list -e inject=set_robust_list:signal=SIGSTOP /usr/sbin/sshd $plain -p 2211 >/dev/null 2>&1 </dev/null &
-echo $! >/run/decoy.forked
-until inner forked >/dev/null; do kill -0 $!; done
-listener=$(cat /run/decoy.forked)
-until ss -ltn | grep -q :2211; do kill -CONT $listener; done
-python3 -c 'import socket, time; s = socket.create_connection(("127.0.0.1", 2211)); time.sleep(3600)' >/dev/null 2>&1 </dev/null &
-# "t" is also every system call's moment under strace: what counts is that it stays.
-stays() { for look in $(seq 50); do grep -q '^State:.[Tt]' /proc/$1/status || return 1; done; }
-until child=$(pgrep -P $listener) && stays $child; do kill -0 $!; done
-echo $child >/run/decoy.forked
-
-# Programs that are no sshd: a user's of that name, deleted; one that calls itself so, and has a port.
-cp /bin/sleep /home/user/bin/sshd; $as_user /home/user/bin/sshd 3600 >/dev/null 2>&1 </dev/null & echo $! >/run/decoy.program
-until [ "$(readlink /proc/$!/exe)" = /home/user/bin/sshd ]; do kill -0 $!; done
-rm /home/user/bin/sshd
-cat >/run/titled.sh <<'E'
-exec -a 'sshd: /usr/sbin/sshd -D [listener] 0 of 10-100 startups' python3 -c "
-import socket
-s = socket.create_server(('127.0.0.1', 2210)); open('/proc/self/comm', 'w').write('sshd')
-while True:
-    c = s.accept()[0]; c.sendall(b'SSH-2.0-x\r\n')"
-E
-start titled 2210 bash /run/titled.sh
-"#;
-
-/// A client that is neither logged in nor gone.
-const HALF_WAY: &str = "
-import socket
-s = socket.create_connection(('127.0.0.1', 22)); s.sendall(b'SSH-2.0-half\\r\\n')
-data = b''
-while len(data) < 500: data += s.recv(500)
-open('/run/half-way', 'w').close()
-while s.recv(500): pass
-";
-
-/// Hands on between a UNIX socket and standard input and output.
-const UNIX_PIPE: &str = "
-import os, socket, threading
-s = socket.socket(socket.AF_UNIX); s.connect('/run/inetd.sock')
-def up():
-    while True:
-        d = os.read(0, 65536)
-        if not d: break
-        s.sendall(d)
-threading.Thread(target=up, daemon=True).start()
-while True:
-    d = s.recv(65536)
-    if not d: break
-    os.write(1, d)
+/// For [`Decoy::fact`].
+const CONDITIONS: &str = "
+stale() { readlink /proc/$1/exe | grep -q ' (deleted)$'; }
+other() { [ $(readlink /proc/$2/ns/$1) != $(readlink /proc/1/ns/$1) ]; }
 ";
 
 const SETTINGS: &str = "
@@ -139,116 +65,135 @@ Match User user
 E
 mkdir -p /srv/sftp; install -d -o user /home/user/.ssh; install -o user /root/.ssh/authorized_keys /home/user/.ssh/
 printf '#!/bin/sh\\nexit 0\\n' >/usr/bin/xauth; chmod 755 /usr/bin/xauth
-mkdir -p /etc/systemd/system/ssh.socket.d
-printf '[Socket]\\nListenStream=\\nListenStream=127.0.0.1:22\\n' >/etc/systemd/system/ssh.socket.d/one.conf
-systemctl daemon-reload
 head -c 3000000 /dev/zero >/root/big
 ";
 
-/// A listener that goes away under its session, and one connection of `sshd -i`.
+/// A listener that will go away under its session, and one connection of `sshd -i`.
 const OTHER_LISTENERS: &str = "
-/usr/sbin/sshd -o PidFile=none -p 2299; until ssh -p 2299 root@127.0.0.1 true 2>/dev/null; do :; done
+/usr/sbin/sshd -o PidFile=none -p 2299
 systemd-socket-activate --accept --inetd --listen=/run/inetd.sock /usr/sbin/sshd -i >/dev/null 2>&1 </dev/null &
-until [ -S /run/inetd.sock ]; do kill -0 $!; done
-";
-
-const LISTENER_GONE: &str = "
-kill $(ss -ltnp 'sport = :2299' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p' | sort -u); while ss -ltn | grep -q :2299; do :; done
 ";
 
 /// Of the machine's own port: all but those over the port that is gone, and over the UNIX socket.
-const CONNECTIONS: usize = 8;
+const CONNECTIONS: i32 = 8;
 
-fn decoys(root: &str) {
-    let machine = Machine::with_package(root);
-    machine.sh(SETTINGS).ok();
-    let incident = std::fs::read_to_string(script("incident")).expect("tests/system/incident");
-    let orphan = machine.sh(&format!("set -- 127.0.0.1:22\n{incident}")).ok();
-    let orphan: i32 = orphan.stdout.trim().parse().expect("a pid");
+fn connections(machine: &Machine) -> i32 {
+    machine.number("ss -Htn state established 'sport = :22' | wc -l")
+}
 
-    machine.sh(&format!("cat >/run/half.py <<'E'\n{HALF_WAY}\nE\ncat >/run/pipe.py <<'E'\n{UNIX_PIPE}\nE")).ok();
+/// A client that is in the middle of something: its standard input is a pipe that nobody writes to. It ends with the
+/// value.
+struct Client(Child);
+
+impl Client {
+    fn of(machine: &Machine, command: &[&str]) -> Self {
+        let mut command = machine.command(command);
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a command"))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Every kind of session.
+fn sessions(machine: &Machine) -> Vec<Session<'_>> {
+    machine.copy_script("unix-pipe.py");
     machine.sh(OTHER_LISTENERS).ok();
-    let x11 = ["env", "DISPLAY=:0", "ssh", "-Y", "root@127.0.0.1", "[ -n \"$DISPLAY\" ] && exec -a x11 sleep 3600"];
-    let x11 = background(&machine, &x11);
-    machine.wait_until("x11", |machine| machine.sh("pgrep -fx 'x11 3600'").status == 0);
-    let sessions = [
-        ("x11", x11),
-        session(&machine, "forwarding", &["-R", "2201:127.0.0.1:22"]),
-        session(&machine, "port-22", &["-R", "127.0.0.9:22:127.0.0.1:2201"]),
-        session(&machine, "left-behind", &["-p", "2299"]),
-        session(&machine, "inetd", &["-o", "ProxyCommand=python3 /run/pipe.py"]),
-        session(&machine, "master", &["-M", "-S", "/run/mux"]),
-        session(&machine, "second", &["-S", "/run/mux"]),
+    machine.wait_until("they listen", |machine| {
+        machine.sh("ssh -p 2299 root@127.0.0.1 true; [ -S /run/inetd.sock ]").status == 0
+    });
+    let host = "root@127.0.0.1";
+    let sessions = vec![
+        machine.open_session_by("x11", &["env", "DISPLAY=:0", "ssh"], &["-Y", host]),
+        machine.open_session_with("forwarding", &["-R", "2201:127.0.0.1:22", host]),
+        machine.open_session_with("port-22", &["-R", "127.0.0.9:22:127.0.0.1:2201", host]),
+        machine.open_session_with("listener-gone", &["-p", "2299", host]),
+        machine.open_session_with("inetd", &["-o", "ProxyCommand=python3 /lab/unix-pipe.py", host]),
+        machine.open_session_with("master", &["-M", "-S", "/run/mux", host]),
+        machine.open_session_with("second", &["-S", "/run/mux", host]),
     ];
-    machine.sh(LISTENER_GONE).ok();
-    let transfers = [
-        ("half way", background(&machine, &["python3", "/run/half.py"])),
-        ("scp", background(&machine, &["scp", "-l", "8", "/root/big", "root@127.0.0.1:/dev/null"])),
-        ("sftp", background(&machine, &["sftp", "-q", "root@127.0.0.1"])),
-        ("internal-sftp", background(&machine, &["sftp", "-q", "user@127.0.0.1"])),
-    ];
-    let connections = |machine: &Machine| {
-        let output = machine.sh("ss -Htn state established 'sport = :22' | wc -l").ok();
-        output.stdout.trim().parse::<usize>().expect("a number")
-    };
-    machine.wait_until("somebody is half way", |machine| machine.sh("ls /run/half-way").status == 0);
-    machine.wait_until("transfers are under way", |machine| connections(machine) == CONNECTIONS);
+    // Each of the first three has made a session hold a socket in LISTEN.
+    for address in ["127.0.0.1:6010", "127.0.0.1:2201", "127.0.0.9:22"] {
+        assert!(machine.listening().iter().any(|held| held == address), "{address}: {:?}", machine.listening());
+    }
+    machine.sh("kill $(ss -Hltnp 'sport = :2299' | sed -n 's/.*pid=\\([0-9]*\\).*/\\1/p' | sort -u)").ok();
+    machine.wait_until("the listener is gone", |machine| machine.sh("ss -Hltn 'sport = :2299'").ok().stdout.is_empty());
+    sessions
+}
 
-    machine.sh(LISTENERS).ok();
+/// Logins and transfers that are under way.
+fn clients(machine: &Machine) -> Vec<Client> {
+    machine.copy_script("half-way.py");
+    let clients = vec![
+        Client::of(machine, &["python3", "/lab/half-way.py"]),
+        Client::of(machine, &["scp", "-l", "8", "/root/big", "root@127.0.0.1:/dev/null"]),
+        Client::of(machine, &["sftp", "-q", "root@127.0.0.1"]),
+        Client::of(machine, &["sftp", "-q", "user@127.0.0.1"]),
+    ];
+    machine.wait_until("a client is half way", |machine| machine.sh("[ -e /run/half-way ]").status == 0);
+    machine.wait_until("the transfers are under way", |machine| {
+        connections(machine) == CONNECTIONS && machine.number("pgrep -cf 'sftp-server|internal-sftp' || :") >= 2
+    });
+    clients
+}
+
+/// Pid and start of each decoy: together they name one process.
+fn identities(machine: &Machine) -> String {
+    machine.sh("cd /run; for file in decoy.*[!g]; do pid=$(cat $file); echo $file $pid $(sed 's/.*) //' /proc/$pid/stat | cut -d' ' -f20); done").ok().stdout
+}
+
+fn only_the_listener_is_terminated(root: &str) {
+    let machine = Machine::with_package(root);
+    machine.drop_in("ssh.socket", "[Socket]\nListenStream=\nListenStream=127.0.0.1:22");
+    machine.sh(SETTINGS).ok();
+    let orphan = machine.incident_at("127.0.0.1:22");
+    let mut sessions = sessions(&machine);
+    let mut clients = clients(&machine);
+    machine.script("decoys.sh", &[]).ok();
     machine.upgrade_without_hook().ok();
-    let pid = |name: &str| -> i32 {
-        machine.sh(&format!("cat /run/decoy.{name}")).ok().stdout.trim().parse().expect("a pid")
-    };
-    let elsewhere = "another namespace or root directory";
-    let expected = [
-        ("users", "does not run as root"),
-        ("opt", "is not the one that ssh.service starts"),
-        ("named", "is not the one that ssh.service starts"),
-        ("jail", elsewhere),
-        ("network", elsewhere),
-        ("pod", elsewhere),
-        ("users-root", elsewhere),
-        ("traced", "a debugger is attached"),
-        ("forked", "serves a connection"),
-        ("program", "is not the one that ssh.service starts"),
-        // What only calls itself sshd is not even looked at.
-        ("titled", ""),
-    ];
-    let decoys = expected.map(|(name, reason)| (name, pid(name), reason));
+    machine.sh("mkdir -p /run/sshd").ok();
+
     let check = machine.sh("sshd-mend -v check").stdout;
-    for (name, pid, reason) in &decoys {
-        assert!(machine.is_alive(*pid), "{name} is not there\n{}", machine.sh("head /run/decoy.*.log").stdout);
-        let told = check.lines().any(|line| line.contains(&format!("{pid} ")) && line.contains(reason));
-        assert_eq!(told, !reason.is_empty(), "{name} {pid}: {reason}\n{check}");
+    for Decoy { name, fact, reason } in DECOYS {
+        let pid = machine.number(&format!("cat /run/decoy.{name}"));
+        let is_it = machine.sh(&format!("{CONDITIONS}\nset -- {pid}\n{fact}"));
+        assert_eq!(is_it.status, 0, "{name} is not what it should be: {}", machine.sh("head /run/decoy.*.log").stdout);
+        let shown = check.lines().any(|line| line.contains(&format!(" {pid} ")) && line.contains(reason));
+        assert_eq!(shown, !reason.is_empty(), "{name} {pid}: {reason}\n{check}");
     }
-    assert!(check.matches("serves a connection").count() > CONNECTIONS, "{check}");
+    assert!(check.matches("serves a connection").count() > CONNECTIONS as usize, "{check}");
 
-    let repair = machine.sh("sshd-mend -v repair");
-    // One is left that should be looked at: a stale listener with a debugger.
-    assert_eq!(repair.status, 1, "{repair:#?}\n{}", machine.state());
-    assert!(repair.stdout.contains("REPAIRED"), "{repair:#?}");
-    assert!(!machine.is_alive(orphan), "{repair:#?}");
+    let before = identities(&machine);
+    assert_eq!(before.lines().count(), DECOYS.len(), "{before}");
+    let repair = machine.sh("sshd-mend repair --json");
+    let json = repair.json();
+    // One warning is left: a stale listener with a debugger.
+    repair.assert_verdict("repaired", 1);
+    let steps = repair.steps().into_iter().filter(|step| step["action"] == "terminate");
+    assert_eq!(steps.map(|step| step["pid"].clone()).collect::<Vec<_>>(), [serde_json::json!(orphan)], "{json:#}");
+    assert!(!machine.is_alive(orphan), "{json:#}");
     machine.assert_login();
-    for (name, pid, _) in &decoys {
-        assert!(machine.is_alive(*pid), "{name} was ended\n{repair:#?}");
-    }
+    assert_eq!(identities(&machine), before, "{json:#}");
     assert_eq!(connections(&machine), CONNECTIONS, "{}", machine.sh("ss -tnp").stdout);
-    for (name, mut client) in sessions {
-        assert!(machine.session_is_open(name, &mut client), "{name} was ended\n{repair:#?}");
-        end(client);
+    assert_eq!(json["sessions"]["before"], json["sessions"]["after"], "{json:#}");
+    for session in &mut sessions {
+        session.assert_open();
     }
-    for (name, mut client) in transfers {
-        assert!(client.try_wait().expect("a child").is_none(), "{name} was ended\n{repair:#?}");
-        end(client);
+    for Client(client) in &mut clients {
+        assert!(client.try_wait().expect("a child").is_none(), "{json:#}");
     }
 }
 
 #[test]
-fn all_at_once_on_debian_13() {
-    decoys("trixie");
+fn only_the_listener_is_terminated_on_debian_13() {
+    only_the_listener_is_terminated("trixie");
 }
 
 #[test]
-fn all_at_once_on_debian_12() {
-    decoys("bookworm");
+fn only_the_listener_is_terminated_on_debian_12() {
+    only_the_listener_is_terminated("bookworm");
 }

@@ -220,15 +220,3 @@ fn all_listeners_of_an_instance_are_signalled_before_one_is_waited_for() {
     machine.assert_login();
     machine.assert_login_at("-p 2200 root@127.0.0.1");
 }
-
-#[test]
-fn a_stopped_listener_costs_no_grace_period() {
-    let (machine, listener) = Machine::with_stale_orphan("trixie");
-    machine.sh(&format!("echo GRACE=60 >/etc/default/sshd-mend; kill -STOP {listener}")).ok();
-    let repair = machine.sh("sshd-mend repair --json");
-    let json = repair.json();
-    assert_eq!((repair.status, &json["verdict"]), (0, &"repaired".into()), "{json:#}\n{}", machine.state());
-    assert!(json["done"].to_string().contains("terminated by SIGTERM"), "{json:#}");
-    assert!(!machine.is_alive(listener));
-    machine.assert_login();
-}

@@ -1,222 +1,227 @@
-//! Every layout of sshd: an orphan at the addresses that were declared, an upgrade, and what was declared is what serves
-//! afterwards.
+//! Every layout of one sshd: an orphan serves what is declared, apt replaces openssh-server, and afterwards the declared
+//! units serve exactly the same addresses.
 
 use crate::machine::Machine;
 
 /// A layout, and what is to be seen of it when all is well.
 struct Layout<'a> {
     root: &'a str,
-    /// Declares it; run before anything is started.
+    /// Declares it; run while nothing listens.
     declare: &'a str,
     /// Where people log in: arguments of ssh.
     logins: &'a [&'a str],
     /// `ActiveState` of ssh.socket and ssh.service afterwards.
-    active: &'a str,
+    active: [&'a str; 2],
 }
 
-const SERVICE: &str = "inactive\nactive\n";
-const SOCKET_AND_SERVICE: &str = "active\nactive\n";
+const SERVICE: [&str; 2] = ["inactive", "active"];
+const SOCKET_AND_SERVICE: [&str; 2] = ["active", "active"];
+const LOOPBACK: &[&str] = &["root@127.0.0.1", "root@::1"];
+const USE_SOCKET: &str = "systemctl -q disable ssh.service; systemctl -q enable ssh.socket";
+
+/// Debian 13 with ssh.service.
+const DEFAULT: Layout = Layout { root: "trixie", declare: "", logins: LOOPBACK, active: SERVICE };
 
 impl Layout<'_> {
+    fn declared(&self) -> Machine {
+        let machine = Machine::with_package(self.root);
+        machine.sh(&format!("systemctl stop ssh.socket ssh.service\n{}\nsystemctl daemon-reload", self.declare)).ok();
+        machine
+    }
+
+    fn active(machine: &Machine) -> [String; 2] {
+        ["ssh.socket", "ssh.service"].map(|unit| machine.active(unit))
+    }
+
     fn assert_logins(&self, machine: &Machine) {
         for login in self.logins {
-            let output = machine.sh(&format!("ssh {login} echo logged in"));
-            assert_eq!(output.stdout, "logged in\n", "{login}: {output:#?}\n{}", machine.state());
+            machine.assert_login_at(login);
         }
     }
 
-    /// sshd serves what is declared, and systemd knows nothing of it; then apt replaces openssh-server.
-    fn is_mended(&self) {
-        let machine = Machine::with_package(self.root);
-        machine.sh(&format!("systemctl stop ssh.socket ssh.service\n{}\nsystemctl daemon-reload", self.declare)).ok();
-        let enabled = machine.sh("systemctl is-enabled ssh.socket ssh.service").stdout;
-        // By hand, with the options that the unit gives it.
-        let orphan = machine
-            .sh(". /etc/default/ssh; mkdir -p /run/sshd; /usr/sbin/sshd $SSHD_OPTS; until [ -s /run/sshd.pid ]; do :; done; cat /run/sshd.pid")
-            .ok();
-        let orphan: i32 = orphan.stdout.trim().parse().unwrap_or_else(|_| panic!("{orphan:?}"));
+    /// A package run's hook terminates the orphan, and what is declared serves.
+    fn is_repaired(&self) {
+        let machine = self.declared();
+        // What the units serve by themselves is what they have to serve again.
+        let [socket, _] = self.active;
+        machine.sh(&format!("systemctl start {}", if socket == "active" { "ssh.socket" } else { "ssh.service" })).ok();
         self.assert_logins(&machine);
+        assert_eq!(Self::active(&machine), self.active, "the layout is not what the test says");
+        let served = machine.listening();
+        machine.sh("systemctl stop ssh.socket ssh.service").ok();
+        let enabled = machine.sh("systemctl is-enabled ssh.socket ssh.service").stdout;
+
+        let orphan = machine.orphan();
+        self.assert_logins(&machine);
+        let login: Vec<&str> = self.logins[0].split(' ').collect();
+        let mut session = machine.open_session_with("bystander", &login);
         let run = machine.upgrade().ok();
         assert!(run.stdout.contains("REPAIRED"), "{run:#?}\n{}", machine.state());
-        assert!(!machine.is_alive(orphan));
+        assert!(!machine.is_alive(orphan), "{run:#?}");
+        session.assert_open();
         self.assert_logins(&machine);
-        assert_eq!(machine.sh("systemctl is-active ssh.socket ssh.service").stdout, self.active);
+        assert_eq!(machine.listening(), served, "{run:#?}");
+        assert_eq!(Self::active(&machine), self.active);
         assert_eq!(machine.sh("systemctl is-enabled ssh.socket ssh.service").stdout, enabled);
-        let check = machine.sh("sshd-mend check");
-        assert_eq!(check.status, 0, "{check:#?}");
+        let check = machine.sh("sshd-mend check --json").ok().json();
+        assert_eq!(check["findings"].to_string(), "[]", "{check:#}");
+        machine.assert_nothing_on_record();
     }
 
-    /// The main process of an active unit is stale.
+    /// The main process of the active unit is stale: its unit is restarted.
     fn is_restarted(&self) {
-        let machine = Machine::with_package(self.root);
-        machine.sh(&format!("systemctl stop ssh.socket ssh.service\n{}\nsystemctl daemon-reload", self.declare)).ok();
+        let machine = self.declared();
         machine.sh("systemctl start ssh.service").ok();
         self.assert_logins(&machine);
-        let before = machine.sh("systemctl show -P MainPID ssh.service").stdout;
-        machine.sh("cp -p /usr/sbin/sshd /usr/sbin/sshd.new && mv /usr/sbin/sshd.new /usr/sbin/sshd").ok();
-        assert_eq!(machine.sh("sshd-mend check").status, 1);
+        let served = machine.listening();
+        let before = machine.main_pid("ssh.service");
+        machine.replace_program("/usr/sbin/sshd");
+        let check = machine.sh("sshd-mend check --json");
+        assert_eq!(check.json()["findings"][0]["code"], "stale-service", "{check:#?}");
+        assert_eq!(check.status, 1, "{check:#?}");
         let hook = machine.sh("sshd-mend hook").ok();
         assert!(hook.stdout.contains("REPAIRED"), "{hook:#?}\n{}", machine.state());
-        assert_ne!(machine.sh("systemctl show -P MainPID ssh.service").stdout, before);
+        assert_ne!(machine.main_pid("ssh.service"), before);
         self.assert_logins(&machine);
-        assert_eq!(machine.sh("sshd-mend check").status, 0);
+        assert_eq!(machine.listening(), served);
+        machine.sh("sshd-mend check").ok();
     }
 }
 
-const LOOPBACK: &[&str] = &["root@127.0.0.1", "root@::1"];
-
 #[test]
-fn the_service_of_debian_13() {
-    Layout { root: "trixie", declare: "", logins: LOOPBACK, active: SERVICE }.is_mended();
+fn debian_13_with_the_service() {
+    DEFAULT.is_repaired();
 }
 
 #[test]
-fn the_service_of_debian_12() {
-    Layout { root: "bookworm", declare: "", logins: LOOPBACK, active: SERVICE }.is_mended();
+fn debian_12_with_the_service() {
+    Layout { root: "bookworm", ..DEFAULT }.is_repaired();
 }
 
 #[test]
-fn the_socket_of_debian_12() {
-    let declare = "systemctl -q disable ssh.service; systemctl -q enable ssh.socket";
-    Layout { root: "bookworm", declare, logins: LOOPBACK, active: SOCKET_AND_SERVICE }.is_mended();
+fn debian_13_with_the_socket() {
+    Layout { declare: USE_SOCKET, active: SOCKET_AND_SERVICE, ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn debian_12_with_the_socket() {
+    Layout { root: "bookworm", declare: USE_SOCKET, active: SOCKET_AND_SERVICE, ..DEFAULT }.is_repaired();
 }
 
 /// The links and drop-ins of Ubuntu 24.04's package and of its generator.
+const UBUNTU: &str = "systemctl -q disable ssh.service; systemctl -q enable ssh.socket
+mkdir -p /etc/systemd/system/ssh.service.requires /etc/systemd/system/ssh.socket.d
+ln -s /usr/lib/systemd/system/ssh.socket /etc/systemd/system/ssh.service.requires/ssh.socket
+printf '[Socket]\\nListenStream=\\nListenStream=0.0.0.0:22\\nListenStream=[::]:22\\nBindIPv6Only=ipv6-only\\nFreeBind=yes\\n' \\
+    >/etc/systemd/system/ssh.socket.d/addresses.conf";
+
 #[test]
-fn ubuntus() {
-    let declare = "systemctl -q disable ssh.service; systemctl -q enable ssh.socket
-        mkdir -p /etc/systemd/system/ssh.service.requires /run/systemd/generator/ssh.socket.d /etc/systemd/system/ssh.socket.d
-        ln -s /usr/lib/systemd/system/ssh.socket /etc/systemd/system/ssh.service.requires/ssh.socket
-        printf '[Socket]\\nListenStream=\\nListenStream=0.0.0.0:22\\nListenStream=[::]:22\\nBindIPv6Only=ipv6-only\\nFreeBind=yes\\n' >/etc/systemd/system/ssh.socket.d/addresses.conf";
-    for root in ["trixie", "bookworm"] {
-        Layout { root, declare, logins: LOOPBACK, active: SOCKET_AND_SERVICE }.is_mended();
-    }
+fn the_units_of_ubuntu_with_systemd_257() {
+    Layout { declare: UBUNTU, active: SOCKET_AND_SERVICE, ..DEFAULT }.is_repaired();
 }
 
-/// Debian 12 and 13 ship no `ssh@.service`: who wants it brings it.
+#[test]
+fn the_units_of_ubuntu_with_systemd_252() {
+    Layout { root: "bookworm", declare: UBUNTU, active: SOCKET_AND_SERVICE, ..DEFAULT }.is_repaired();
+}
+
+const PER_CONNECTION: &str = "systemctl -q disable ssh.service; systemctl -q enable ssh.socket
+mkdir -p /etc/systemd/system/ssh.socket.d; printf '[Socket]\\nAccept=yes\\n' >/etc/systemd/system/ssh.socket.d/accept.conf";
+
+/// Debian 12 and 13 ship no `ssh@.service`: who wants it declares it.
+const TEMPLATE: &str = "cat >/etc/systemd/system/ssh@.service <<'E'
+[Service]
+ExecStart=-/usr/sbin/sshd -i
+StandardInput=socket
+RuntimeDirectory=sshd
+RuntimeDirectoryPreserve=yes
+RuntimeDirectoryMode=0755
+E";
+
 #[test]
 fn a_socket_with_a_service_for_each_connection() {
-    let declare = "systemctl -q disable ssh.service; systemctl -q enable ssh.socket
-        mkdir -p /etc/systemd/system/ssh.socket.d
-        printf '[Socket]\\nAccept=yes\\n' >/etc/systemd/system/ssh.socket.d/accept.conf";
-    let template = "printf '[Service]\\nExecStart=-/usr/sbin/sshd -i\\nStandardInput=socket\\nRuntimeDirectory=sshd\\nRuntimeDirectoryPreserve=yes\\nRuntimeDirectoryMode=0755\\n' >/etc/systemd/system/ssh@.service";
-    let machine = Machine::with_package("trixie");
-    machine.incident();
-    machine.sh(&format!("{declare}\nsystemctl daemon-reload")).ok();
-    machine.upgrade_without_hook().ok();
-    let refused = machine.sh("sshd-mend repair --json").json();
-    assert_eq!(refused["refusal"]["code"], "unit-missing", "{refused:#}");
-    let declare = format!("{declare}\n{template}");
-    Layout { root: "trixie", declare: &declare, logins: LOOPBACK, active: "active\ninactive\n" }.is_mended();
+    let declare = format!("{PER_CONNECTION}\n{TEMPLATE}");
+    Layout { declare: &declare, active: ["active", "inactive"], ..DEFAULT }.is_repaired();
 }
 
 #[test]
-fn ports_and_addresses() {
-    let config = |text: &str| format!("printf '{text}' >/etc/ssh/sshd_config.d/layout.conf");
-    let address = "ip addr add 192.0.2.7/32 dev lo; ip addr add fe80::7/64 dev lo nodad";
-    for (declare, logins) in [
-        (config("Port 2222\\n"), &["-p 2222 root@127.0.0.1"][..]),
-        (config("Port 22\\nPort 2222\\n"), &["root@127.0.0.1", "-p 2222 root@::1"]),
-        (format!("{address}; {}", config("ListenAddress 192.0.2.7\\n")), &["root@192.0.2.7"]),
-        (config("AddressFamily inet6\\n"), &["root@::1"]),
-        (format!("{address}; {}", config("ListenAddress fe80::7%%lo\\n")), &["root@fe80::7%lo"]),
-        ("echo 'SSHD_OPTS=\"-p 2223\"' >/etc/default/ssh".to_owned(), &["-p 2223 root@127.0.0.1"]),
-    ] {
-        Layout { root: "trixie", declare: &declare, logins, active: SERVICE }.is_mended();
-    }
-}
-
-#[test]
-fn with_and_without_the_alias() {
-    for declare in [
-        "rm -f /etc/systemd/system/sshd.service",
-        "ln -sf /usr/lib/systemd/system/ssh.service /etc/systemd/system/sshd.service",
-    ] {
-        Layout { root: "trixie", declare, logins: LOOPBACK, active: SERVICE }.is_mended();
-    }
-}
-
-#[test]
-fn a_mount_namespace_of_its_own_and_a_path_through_a_link() {
-    let drop_in = |text: &str| {
-        format!(
-            "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\n{text}' >/etc/systemd/system/ssh.service.d/layout.conf"
-        )
-    };
-    for declare in [
-        drop_in("PrivateTmp=yes\\nProtectSystem=full\\nProtectHome=read-only\\nReadWritePaths=/run\\n"),
-        drop_in("ExecStart=\\nExecStart=/sbin/sshd -D $SSHD_OPTS\\n"),
-    ] {
-        Layout { root: "trixie", declare: &declare, logins: LOOPBACK, active: SERVICE }.is_restarted();
-    }
-}
-
-#[test]
-fn another_instance_is_restarted_through_its_unit() {
-    let machine = Machine::with_package("trixie");
-    let orphan = machine.incident();
-    machine
-        .sh("sed 's/sshd -D/sshd -D -p 2222 -o PidFile=none/; /^Alias/d' /usr/lib/systemd/system/ssh.service >/etc/systemd/system/sshd-2222.service
-             systemctl daemon-reload; systemctl start sshd-2222.service")
-        .ok();
-    let mut session = machine.open_session("survivor");
-    machine.upgrade_without_hook().ok();
-    let before = machine.sh("systemctl show -P MainPID sshd-2222.service").stdout;
-
-    // What speaks against its restart keeps nobody from being let in at port 22.
-    machine
-        .sh("sed -i 's/-p 2222/-p 2222 -o Nonsense=1/' /etc/systemd/system/sshd-2222.service; systemctl daemon-reload")
-        .ok();
-    let repair = machine.sh("sshd-mend repair");
-    assert_eq!(repair.status, 1, "one thing is left: {repair:#?}\n{}", machine.state());
-    assert!(!machine.is_alive(orphan));
-    assert_eq!(machine.sh("systemctl show -P MainPID sshd-2222.service").stdout, before, "its listener lives");
+fn a_socket_whose_service_for_each_connection_is_missing_is_refused() {
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    machine.sh(&format!("{PER_CONNECTION}\nsystemctl daemon-reload")).ok();
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(repair.json()["refusal"]["code"], "unit-missing", "{repair:#?}");
+    assert_eq!(repair.status, 1, "{repair:#?}");
+    assert!(machine.is_alive(listener), "{repair:#?}");
     machine.assert_login();
-    let check = machine.sh("sshd-mend repair --json").json();
-    assert_eq!(check["refusal"]["code"], "config-invalid", "{check:#}");
-
-    machine.sh("sed -i 's/ -o Nonsense=1//' /etc/systemd/system/sshd-2222.service; systemctl daemon-reload").ok();
-    let repair = machine.sh("sshd-mend repair");
-    assert_eq!(repair.status, 0, "{repair:#?}\n{}", machine.state());
-    assert_ne!(machine.sh("systemctl show -P MainPID sshd-2222.service").stdout, before);
-    machine.sh("ssh -p 2222 root@127.0.0.1 true").ok();
-    machine.assert_login();
-    assert!(machine.session_is_open("survivor", &mut session));
-    session.kill().expect("the client is ours");
-    session.wait().expect("the client ends");
-    assert_eq!(machine.sh("sshd-mend check").status, 0);
 }
 
-/// What goes wrong with one instance ends no way in to the other.
+/// A line of sshd_config.
+fn config(text: &str) -> String {
+    format!("printf '{text}' >/etc/ssh/sshd_config.d/layout.conf")
+}
+
 #[test]
-fn one_instance_that_fails_takes_no_other_along() {
-    let instance = "sed 's/sshd -D/sshd -D -p 2222 -o PidFile=none/; /^Alias/d; s/^RuntimeDirectory=.*/RuntimeDirectory=sshd-2222/' /usr/lib/systemd/system/ssh.service >/etc/systemd/system/sshd-2222.service
-        systemctl daemon-reload; systemctl start sshd-2222.service";
-    for (spoil, rescued) in [
-        // systemd refuses to restart the instance: it goes on as it is.
-        (
-            "mkdir -p /etc/systemd/system/sshd-2222.service.d; printf '[Unit]\\nRefuseManualStop=yes\\n' >/etc/systemd/system/sshd-2222.service.d/x.conf",
-            false,
-        ),
-        // ssh.service cannot start: it is rescued, and the instance goes on meanwhile.
-        (
-            "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\nExecStartPre=/bin/false\\n' >/etc/systemd/system/ssh.service.d/x.conf",
-            true,
-        ),
-    ] {
-        let machine = Machine::with_package("trixie");
-        let orphan = machine.incident();
-        machine.sh(instance).ok();
-        machine.upgrade_without_hook().ok();
-        machine.sh(&format!("{spoil}; systemctl daemon-reload")).ok();
-        let repair = machine.sh("sshd-mend repair --json");
-        assert_ne!(repair.status, 0, "{repair:#?}");
-        assert_eq!(repair.json()["verdict"] == "rescued", rescued, "{repair:#?}\n{}", machine.state());
-        assert!(!machine.is_alive(orphan));
-        machine.assert_login();
-        machine.sh("ssh -p 2222 root@127.0.0.1 true").ok();
-        if !rescued {
-            assert_eq!(machine.sh("systemctl is-active ssh.service").stdout, "active\n");
-        }
-    }
+fn another_port() {
+    let declare = config("Port 2222\\n");
+    Layout { declare: &declare, logins: &["-p 2222 root@127.0.0.1"], ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn several_ports() {
+    let declare = config("Port 22\\nPort 2222\\n");
+    Layout { declare: &declare, logins: &["root@127.0.0.1", "-p 2222 root@::1"], ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn one_address() {
+    let declare = format!("ip addr add 192.0.2.7/32 dev lo; {}", config("ListenAddress 192.0.2.7\\n"));
+    Layout { declare: &declare, logins: &["root@192.0.2.7"], ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn ipv6_only() {
+    let declare = config("AddressFamily inet6\\n");
+    Layout { declare: &declare, logins: &["root@::1"], ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn a_link_local_address() {
+    let declare = format!("ip addr add fe80::7/64 dev lo nodad; {}", config("ListenAddress fe80::7%%lo\\n"));
+    Layout { declare: &declare, logins: &["root@fe80::7%lo"], ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn a_port_in_sshd_opts() {
+    let declare = "echo 'SSHD_OPTS=\"-p 2223\"' >/etc/default/ssh";
+    Layout { declare, logins: &["-p 2223 root@127.0.0.1"], ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn without_the_alias_sshd_service() {
+    Layout { declare: "rm -f /etc/systemd/system/sshd.service", ..DEFAULT }.is_repaired();
+}
+
+#[test]
+fn with_the_alias_sshd_service() {
+    let declare = "ln -sf /usr/lib/systemd/system/ssh.service /etc/systemd/system/sshd.service";
+    Layout { declare, ..DEFAULT }.is_repaired();
+}
+
+/// A drop-in of ssh.service.
+fn service(text: &str) -> String {
+    format!(
+        "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\n{text}' >/etc/systemd/system/ssh.service.d/layout.conf"
+    )
+}
+
+#[test]
+fn a_mount_namespace_of_its_own() {
+    let declare = service("PrivateTmp=yes\\nProtectSystem=full\\nProtectHome=read-only\\nReadWritePaths=/run\\n");
+    Layout { declare: &declare, ..DEFAULT }.is_restarted();
+}
+
+#[test]
+fn a_path_through_a_symbolic_link() {
+    let declare = service("ExecStart=\\nExecStart=/sbin/sshd -D $SSHD_OPTS\\n");
+    Layout { declare: &declare, ..DEFAULT }.is_restarted();
 }

@@ -1,255 +1,238 @@
-//! What a person sees.
+//! What `check` shows of each finding, word for word, its exit status, and what `--json` says of the same.
 
-use crate::machine::Machine;
+use crate::machine::{Machine, script};
 
-/// Pids, dates and versions differ from run to run.
+/// Pids, dates, versions and durations differ from run to run.
 fn normalised(text: &str) -> String {
-    let words = |line: &str| {
-        let mut result = Vec::new();
-        let mut previous = "";
-        for word in line.split(' ') {
-            let digits = word.chars().filter(char::is_ascii_digit).count();
-            let word = if previous == "sshd" && digits > 0 {
-                word.replace(|c: char| c.is_ascii_digit(), "").replacen("", "PID", 1)
-            } else if previous == "since" {
-                word.replace(|c: char| c.is_ascii_digit(), "0")
-            } else if word.starts_with("(SSH-2.0-") || word.starts_with("Debian-") {
-                "BANNER".to_owned()
-            } else {
-                word.to_owned()
-            };
-            previous = line.split(' ').nth(result.len()).unwrap_or_default();
-            result.push(word);
+    text.lines().map(|line| normalised_line(line) + "\n").collect()
+}
+
+fn normalised_line(line: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut previous = "";
+    for word in line.split(' ') {
+        let digits = word.trim_start_matches(|c: char| c.is_ascii_digit());
+        words.push(match previous {
+            "sshd" if digits.len() < word.len() => format!("PID{digits}"),
+            "since" => word.replace(|c: char| c.is_ascii_digit(), "0"),
+            _ if word.starts_with("(SSH-2.0-") => "(BANNER)".to_owned(),
+            _ => word.to_owned(),
+        });
+        // The second half of a banner.
+        if previous.starts_with("(SSH-2.0-") {
+            words.pop();
         }
-        result.join(" ").replace("BANNER BANNER", "(BANNER)")
-    };
-    text.lines().map(words).collect::<Vec<_>>().join("\n")
+        previous = word;
+    }
+    words.join(" ")
+}
+
+impl Machine {
+    /// `check` prints what is in tests/system/screens/NAME.txt, and exits with this status; `--json` has this verdict and
+    /// these findings. With SSHD_MEND_WRITE_SCREENS=1 the file is written.
+    #[track_caller]
+    fn shows(&self, name: &str, status: i32, verdict: &str, findings: &[&str]) {
+        let check = self.sh("sshd-mend check");
+        let shown = normalised(&check.stdout);
+        let path = script("screens").join(name).with_extension("txt");
+        if std::env::var_os("SSHD_MEND_WRITE_SCREENS").is_some() {
+            std::fs::write(&path, &shown).expect("a file");
+        }
+        let expected = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert_eq!(shown, expected, "{}\n{}", path.display(), self.state());
+        let json = self.sh("sshd-mend check --json").json();
+        let codes: Vec<&str> = json["findings"]
+            .as_array()
+            .expect("findings")
+            .iter()
+            .filter_map(|finding| finding["code"].as_str())
+            .collect();
+        assert_eq!((check.status, json["verdict"].as_str()), (status, Some(verdict)), "{json:#}");
+        assert_eq!(codes, findings, "{json:#}");
+    }
+
+    #[track_caller]
+    fn refuses_as_foreign(&self, other: i32) {
+        let repair = self.sh("sshd-mend repair --json");
+        assert_eq!((repair.status, &repair.json()["refusal"]["code"]), (2, &"foreign-listener".into()), "{repair:#?}");
+        assert!(self.is_alive(other));
+    }
 }
 
 #[test]
-fn a_healthy_machine() {
+fn healthy() {
     let machine = Machine::with_package("trixie");
-    let check = machine.sh("sshd-mend check").ok();
-    assert_eq!(
-        normalised(&check.stdout),
-        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), disabled\n\
-         0.0.0.0:22   sshd PID, running since 0000-00-00 (ssh.service)\n\
-         [::]:22      a new connection gets through (BANNER)\n\
-         HEALTHY  new connections get through, and nothing is wrong"
-    );
-    assert_eq!(
-        machine.sh("sshd-mend check -q").ok().stdout,
-        "HEALTHY  new connections get through, and nothing is wrong\n"
-    );
+    machine.shows("healthy", 0, "healthy", &[]);
 }
 
 #[test]
-fn the_lock_out() {
+fn the_lockout() {
     let machine = Machine::with_package("trixie");
     machine.locked_out();
-    let check = machine.sh("sshd-mend check");
-    assert_eq!(check.status, 2);
-    assert_eq!(
-        normalised(&check.stdout),
-        "ssh.service  failed (exit-code), disabled   ssh.socket  failed (resources), enabled\n\
-         [::]:22      sshd PID, running since 0000-00-00: /usr/sbin/sshd was replaced on disk, and no unit owns this process\n             \
-         new connections are closed after the client's KEXINIT: /run/sshd is missing\n\
-         BROKEN  nobody can log in. To mend it: sudo sshd-mend repair"
-    );
+    machine.shows("the-lockout", 2, "broken", &["stale-orphan", "runtime-directory-missing"]);
 }
 
-/// Each finding, as a person sees it, and the exit status. The lock-out and the healthy machine are above.
 #[test]
-fn every_finding() {
+fn stale_orphan() {
+    let (machine, _) = Machine::with_stale_orphan("trixie");
+    machine.sh("mkdir -p /run/sshd").ok();
+    machine.assert_login();
+    machine.shows("stale-orphan", 1, "at-risk", &["stale-orphan"]);
+}
+
+#[test]
+fn stale_service() {
     let machine = Machine::with_package("trixie");
-    let shows = |bring_about: &str, status: i32, expected: &str| {
-        machine.sh(bring_about).ok();
-        let check = machine.sh("sshd-mend check");
-        assert_eq!(normalised(&check.stdout), expected, "{bring_about}");
-        assert_eq!(check.status, status, "{bring_about}");
-    };
-    let replace = "cp -p /usr/sbin/sshd /usr/sbin/sshd.new && mv /usr/sbin/sshd.new /usr/sbin/sshd";
-    shows(
-        replace,
-        1,
-        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), disabled\n\
-         0.0.0.0:22   sshd PID, running since 0000-00-00: /usr/sbin/sshd was replaced on disk; it belongs to ssh.service\n\
-         [::]:22      a new connection gets through (BANNER)\n\
-         AT RISK  new connections get through, but the next upgrade or restart may lock everybody out. To mend it: sudo sshd-mend repair",
-    );
-    shows(
-        "systemctl restart ssh.service; cd /usr/lib/openssh && mv sshd-session away && cp /bin/false sshd-session",
-        2,
-        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), disabled\n\
-         0.0.0.0:22   sshd PID, running since 0000-00-00 (ssh.service)\n\
-         [::]:22      new connections are closed before a banner\n             \
-         sshd PID of ssh.service is what it should be, but closes every new connection. See: journalctl -u ssh.service\n\
-         BROKEN  nobody can log in",
-    );
-    shows(
-        "mv /usr/lib/openssh/away /usr/lib/openssh/sshd-session; systemctl -q enable ssh.socket",
-        0,
-        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), enabled\n\
-         0.0.0.0:22   sshd PID, running since 0000-00-00 (ssh.service)\n\
-         [::]:22      a new connection gets through (BANNER)\n             \
-         ssh.socket is enabled but not active, and sshd serves by itself. To have the socket back, from a session that may end: \
-         systemctl stop ssh.service; systemctl start ssh.socket\n\
-         HEALTHY  new connections get through, and nothing is wrong",
-    );
-    shows(
-        "systemctl -q disable ssh.socket; systemctl stop ssh.service",
-        1,
-        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n             \
-         nobody listens for SSH: its unit is enabled but was stopped. To start it: systemctl start ssh.service\n\
-         AT RISK  nobody listens for SSH right now",
-    );
-    shows(
-        "systemctl -q disable ssh.service",
-        0,
-        "ssh.service  inactive (dead), disabled   ssh.socket  inactive (dead), disabled\n\
-         HEALTHY  nothing is wrong",
-    );
-    shows(
-        "systemctl -q enable ssh.service; mkdir /run/sshd; /usr/sbin/sshd; until [ -s /run/sshd.pid ]; do :; done",
-        1,
-        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n\
-         0.0.0.0:22   sshd PID, running since 0000-00-00: no unit owns this process\n\
-         [::]:22      a new connection gets through (BANNER)\n\
-         AT RISK  new connections get through, but the next upgrade or restart may lock everybody out. To mend it: sudo sshd-mend repair",
-    );
-    // A package run leaves it alone, for it serves; a person's repair puts it right.
-    let orphan: i32 = machine.sh("cat /run/sshd.pid").ok().stdout.trim().parse().expect("a pid");
+    machine.replace_program("/usr/sbin/sshd");
+    machine.shows("stale-service", 1, "at-risk", &["stale-service"]);
+}
+
+#[test]
+fn listener_dead() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("cp /bin/false /usr/lib/openssh/sshd-session.new; mv /usr/lib/openssh/sshd-session.new /usr/lib/openssh/sshd-session").ok();
+    machine.assert_no_login();
+    machine.shows("listener-dead", 2, "broken", &["listener-dead"]);
+}
+
+#[test]
+fn runtime_directory_missing() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("rmdir /run/sshd").ok();
+    machine.assert_no_login();
+    machine.shows("runtime-directory-missing", 2, "broken", &["runtime-directory-missing"]);
+}
+
+#[test]
+fn socket_detached() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("systemctl -q enable ssh.socket").ok();
+    machine.shows("socket-detached", 0, "healthy", &["socket-detached"]);
+}
+
+#[test]
+fn stopped() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("systemctl stop ssh.service").ok();
+    machine.shows("stopped", 2, "stopped", &["stopped"]);
+    // Somebody did that on purpose.
+    assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+    assert_eq!(machine.sh("sshd-mend repair").status, 2);
+    assert_eq!(machine.active("ssh.service"), "inactive");
+}
+
+#[test]
+fn disabled() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("systemctl -q disable --now ssh.service").ok();
+    machine.shows("disabled", 0, "healthy", &[]);
+}
+
+/// A package run leaves it alone, for it serves; a person's repair replaces it.
+#[test]
+fn orphan() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("systemctl stop ssh.service").ok();
+    let orphan = machine.orphan();
+    machine.shows("orphan", 1, "at-risk", &["orphan"]);
     assert!(machine.sh("sshd-mend hook").ok().stdout.contains("AT RISK") && machine.is_alive(orphan));
-    machine.sh("sshd-mend repair && sshd-mend check").ok();
+    machine.sh("sshd-mend repair; sshd-mend check").ok();
     assert!(!machine.is_alive(orphan));
     machine.assert_login();
-    shows(
-        "systemctl stop ssh.service
-         python3 -c 'import socket
-s = socket.create_server((\"::\", 22), family=socket.AF_INET6, dualstack_ipv6=True); open(\"/run/up\", \"w\").close()
-while True: s.accept()' >/dev/null 2>&1 </dev/null & echo $! >/run/other; until [ -e /run/up ]; do kill -0 $!; done
-         systemctl start ssh.service 2>/dev/null; true",
-        2,
-        "ssh.service  failed (exit-code), enabled   ssh.socket  inactive (dead), disabled\n             \
-         nobody listens for SSH, because another program holds its address: [::]:22\n\
-         refused      another program holds an address that ssh needs: [::]:22 (foreign-listener)\n\
-         what to do   See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair\n\
-         BROKEN  nobody can log in",
-    );
-    let other: i32 = machine.sh("cat /run/other").ok().stdout.trim().parse().expect("a pid");
-    let repair = machine.sh("sshd-mend repair --json");
-    assert_eq!((repair.status, &repair.json()["refusal"]["code"]), (2, &"foreign-listener".into()), "{repair:#?}");
-    assert!(machine.sh("sshd-mend hook").ok().stdout.contains("another program holds"));
-    assert!(machine.is_alive(other));
-    shows(
-        &format!("kill {other}; while [ -e /proc/{other}/exe ]; do :; done"),
-        2,
-        "ssh.service  failed (exit-code), enabled   ssh.socket  inactive (dead), disabled\n             \
-         nobody listens for SSH: ssh.service has failed\n\
-         BROKEN  nobody can log in. To mend it: sudo sshd-mend repair",
-    );
-    shows(
-        "systemctl reset-failed ssh.service; mkdir -p -m 700 /run/sshd-mend
-         printf '{\"boot_id\":\"%s\",\"addresses\":[\"[::]:22\"],\"units\":[\"ssh.service\"]}' $(cat /proc/sys/kernel/random/boot_id) >/run/sshd-mend/intent",
-        2,
-        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n             \
-         a repair was interrupted before it had started ssh.service again\n\
-         BROKEN  nobody can log in. To mend it: sudo sshd-mend repair",
-    );
-    machine.sh("sshd-mend repair").ok();
-    shows(
-        "systemctl stop ssh.service; rm /run/up
-         python3 -c 'import socket
-s = socket.create_server((\"0.0.0.0\", 22)); open(\"/run/up\", \"w\").close()
-while True: s.accept()' >/dev/null 2>&1 </dev/null & echo $! >/run/other; until [ -e /run/up ]; do kill -0 $!; done
-         systemctl start ssh.service",
-        2,
-        "ssh.service  active (running), enabled   ssh.socket  inactive (dead), disabled\n\
-         [::]:22      sshd PID, running since 0000-00-00 (ssh.service)\n             \
-         a new connection gets through (BANNER)\n             \
-         whoever connects to an address that another program holds does not reach sshd: 0.0.0.0:22\n\
-         refused      another program holds an address that ssh needs: 0.0.0.0:22 (foreign-listener)\n\
-         what to do   See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair\n\
-         BROKEN  new connections get through, but not all is well",
-    );
-    // The same with an sshd of another path, which is left alone for a named reason.
+}
+
+#[test]
+fn down() {
+    let machine = Machine::with_package("trixie");
+    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false");
+    assert_ne!(machine.sh("systemctl restart ssh.service").status, 0);
+    machine.wait_until("systemd has given up", |machine| machine.active("ssh.service") == "failed");
+    machine.shows("down", 2, "broken", &["down"]);
+}
+
+#[test]
+fn instance_down() {
+    let machine = Machine::with_package("trixie");
+    machine.instance("2222", "-p 2222");
+    machine.drop_in("sshd-2222.service", "[Service]\nExecStartPre=/bin/false");
+    assert_ne!(machine.sh("systemctl restart sshd-2222.service").status, 0);
+    machine.wait_until("systemd has given up", |machine| machine.active("sshd-2222.service") == "failed");
+    machine.shows("instance-down", 2, "broken", &["instance-down"]);
+}
+
+#[test]
+fn interrupted() {
+    let machine = Machine::with_package("trixie");
     machine
-        .sh("kill $(cat /run/other); systemctl stop ssh.service; mkdir -p /opt/ssh /run/sshd; cp -p /usr/sbin/sshd /opt/ssh/
-             /opt/ssh/sshd -D >/dev/null 2>&1 </dev/null & echo $! >/run/other; until ssh root@127.0.0.1 true 2>/dev/null; do kill -0 $!; done
-             cp -p /opt/ssh/sshd /opt/ssh/new && mv /opt/ssh/new /opt/ssh/sshd; systemctl start ssh.service 2>/dev/null; true")
+        .sh(r#"systemctl stop ssh.service; mkdir -p -m 700 /run/sshd-mend
+             printf '{"boot_id":"%s","instances":[{"instance":"ssh.service","addresses":["0.0.0.0:22","[::]:22"],"units":["ssh.service"],"rescue":false}]}' \
+                 $(cat /proc/sys/kernel/random/boot_id) >/run/sshd-mend/intent"#)
         .ok();
-    let repair = machine.sh("sshd-mend repair --json");
-    assert_eq!((repair.status, &repair.json()["refusal"]["code"]), (2, &"foreign-listener".into()), "{repair:#?}");
-    let check = machine.sh("sshd-mend -v check").stdout;
-    assert!(check.contains("its program is not the one that ssh.service starts"), "{check}");
-    machine.sh("kill -0 $(cat /run/other)").ok();
-    machine.sh("kill $(cat /run/other); systemctl restart ssh.service; until ssh root@127.0.0.1 true 2>/dev/null; do :; done").ok();
-    shows(
-        &format!(
-            "mkdir -p /etc/systemd/system/ssh.service.d; printf '[Service]\\nExecStartPre=/bin/false\\n' >/etc/systemd/system/ssh.service.d/x.conf
-             systemctl daemon-reload; {replace}; sshd-mend repair; [ $? = 2 ] && systemctl reset-failed ssh.service"
-        ),
-        2,
-        "ssh.service  inactive (dead), enabled   ssh.socket  inactive (dead), disabled\n             \
-         sshd-mend-rescue.socket serves SSH in place of ssh.service, which could not be started\n\
-         RESCUED  ssh.service could not be started; sshd-mend-rescue.socket serves SSH in its place. \
-         See: systemctl status ssh.service. When its cause is removed: sudo sshd-mend repair",
-    );
-    machine.sh("rm -r /etc/systemd/system/ssh.service.d; systemctl daemon-reload; sshd-mend repair").ok();
+    machine.shows("interrupted", 2, "broken", &["interrupted"]);
+    machine.sh("sshd-mend repair; sshd-mend check; [ ! -e /run/sshd-mend/intent ]").ok();
     machine.assert_login();
-    shows(
-        "DEBIAN_FRONTEND=noninteractive apt-get purge -y openssh-server >/dev/null 2>&1",
-        0,
-        "NOT APPLICABLE  there is no OpenSSH server on this machine",
-    );
 }
 
 #[test]
-fn whoever_cannot_look_gets_status_3() {
+fn foreign_listener_instead_of_sshd() {
     let machine = Machine::with_package("trixie");
-    let check = machine.sh("setpriv --reuid=user --clear-groups sshd-mend check");
-    assert_eq!(check.status, 3, "{check:#?}");
-    assert!(check.stdout.contains("only root can see"), "{check:#?}");
-    let check = machine.sh("unshare --net sshd-mend check");
-    assert_eq!(check.status, 3, "{check:#?}");
-    assert!(check.stdout.contains("another network namespace"), "{check:#?}");
-    assert_eq!(machine.sh("sshd-mend chekc").status, 3);
-    assert_eq!(machine.sh("sshd-mend check --dry-run").status, 3);
-    assert_eq!(machine.sh("sshd-mend --help").status, 0);
-    assert_eq!(machine.sh("sshd-mend --version").status, 0);
+    machine.sh("systemctl stop ssh.service").ok();
+    let other = machine.hold_port("::", 22);
+    assert_ne!(machine.sh("systemctl start ssh.service").status, 0);
+    machine.shows("foreign-listener-instead-of-sshd", 2, "broken", &["foreign-listener"]);
+    machine.refuses_as_foreign(other);
+    assert!(machine.sh("sshd-mend hook").ok().stdout.contains("another program holds"));
 }
 
 #[test]
-fn json_is_the_only_thing_on_stdout() {
+fn foreign_listener_beside_sshd() {
     let machine = Machine::with_package("trixie");
-    machine.locked_out();
-    let check = machine.sh("sshd-mend check --json").json();
-    let keys = [
-        "schema",
-        "command",
-        "dry_run",
-        "verdict",
-        "exit_status",
-        "findings",
-        "listeners",
-        "units",
-        "plan",
-        "refusal",
-        "sessions",
-        "unreachable_ms",
-        "duration_ms",
-    ];
-    for key in keys {
-        assert!(check.get(key).is_some(), "{key} is missing in {check:#}");
-    }
-    let listener = &check["listeners"][0];
-    for key in ["pid", "started", "exe", "stale", "orphan", "unit", "addresses", "probe", "probe_detail"] {
-        assert!(listener.get(key).is_some(), "{key} is missing in {listener:#}");
-    }
-    assert_eq!(
-        (&listener["probe"], &listener["stale"], &listener["orphan"]),
-        (&"dead".into(), &true.into(), &true.into())
-    );
-    assert_eq!(check["units"]["ssh.socket"]["listen"], serde_json::json!(["[::]:22"]));
-    assert_eq!((&check["verdict"], &check["exit_status"]), (&"broken".into(), &2.into()));
+    machine.sh("systemctl stop ssh.service").ok();
+    let other = machine.hold_port("0.0.0.0", 22);
+    machine.sh("systemctl start ssh.service").ok();
+    machine.shows("foreign-listener-beside-sshd", 2, "broken", &["foreign-listener"]);
+    machine.refuses_as_foreign(other);
+}
+
+/// An sshd of another path holds the port, stale, and is left alone for a named reason.
+#[test]
+fn foreign_listener_that_is_another_sshd() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("systemctl stop ssh.service; mkdir -p /opt/ssh /run/sshd; cp -p /usr/sbin/sshd /opt/ssh/").ok();
+    let other = machine.number("/opt/ssh/sshd -D -o PidFile=none >/dev/null 2>&1 </dev/null & echo $!");
+    machine.wait_until("it serves", |machine| machine.login().status == 0);
+    machine.replace_program("/opt/ssh/sshd");
+    assert_ne!(machine.sh("systemctl start ssh.service").status, 0);
+    let check = machine.sh("sshd-mend -v check").stdout;
+    assert!(check.contains("no unit starts its program as an OpenSSH server"), "{check}");
+    machine.refuses_as_foreign(other);
+}
+
+#[test]
+fn not_examined() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("ip netns add management; ip -n management link set lo up").ok();
+    machine.drop_in("ssh.service", "[Service]\nNetworkNamespacePath=/run/netns/management");
+    machine.sh("systemctl restart ssh.service").ok();
+    machine.shows("not-examined", 1, "at-risk", &["not-examined"]);
+}
+
+#[test]
+fn rescue_active() {
+    let machine = Machine::with_package("trixie");
+    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false");
+    machine.replace_program("/usr/sbin/sshd");
+    assert_eq!(machine.sh("sshd-mend repair").status, 2);
+    machine.assert_login();
+    machine.shows("rescue-active", 2, "rescued", &["rescue-active"]);
+    machine.remove_drop_in("ssh.service");
+    machine.sh("sshd-mend repair; sshd-mend check").ok();
+    machine.assert_login();
+}
+
+#[test]
+fn not_applicable() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("DEBIAN_FRONTEND=noninteractive apt-get purge -y openssh-server").ok();
+    machine.shows("not-applicable", 0, "not-applicable", &[]);
 }

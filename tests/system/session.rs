@@ -11,11 +11,14 @@ impl Machine {
 
     /// The same with arguments of ssh.
     pub fn open_session_with(&self, name: &'static str, arguments: &[&str]) -> Session<'_> {
+        self.open_session_by(name, &["ssh"], arguments)
+    }
+
+    /// The same with a command that starts ssh.
+    pub fn open_session_by(&self, name: &'static str, ssh: &[&str], arguments: &[&str]) -> Session<'_> {
+        let tag = format!("exec -a {name} sleep 3600");
         let client = self
-            .command(
-                &[&["ssh", "-o", "ExitOnForwardFailure=yes"], arguments, &[&format!("exec -a {name} sleep 3600")]]
-                    .concat(),
-            )
+            .command(&[ssh, &["-o", "ExitOnForwardFailure=yes"], arguments, &[&tag]].concat())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,0 +1,103 @@
+//! An orphan of ssh.service beside another instance at port 2222: each is repaired, refused or rescued by itself.
+
+use crate::machine::Machine;
+
+const OTHER: &str = "sshd-2222.service";
+const OTHER_LOGIN: &str = "-p 2222 root@127.0.0.1";
+
+/// The instance at port 2222 is stale as well as the orphan at port 22. Returns the orphan and the main process.
+fn both_are_stale(machine: &Machine) -> (i32, i32) {
+    let orphan = machine.incident();
+    machine.instance("2222", "-p 2222");
+    machine.upgrade_without_hook().ok();
+    machine.assert_login_at(OTHER_LOGIN);
+    (orphan, machine.main_pid(OTHER))
+}
+
+#[test]
+fn it_is_restarted_through_its_unit() {
+    let machine = Machine::with_package("trixie");
+    let (orphan, main) = both_are_stale(&machine);
+    let mut session = machine.open_session("bystander");
+    let mut other_session = machine.open_session_with("other-bystander", &["-p", "2222", "root@127.0.0.1"]);
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(
+        repair.verdicts(),
+        ["ssh.service repaired", "sshd-2222.service repaired"],
+        "{repair:#?}\n{}",
+        machine.state()
+    );
+    repair.assert_verdict("repaired", 0);
+    machine.assert_replaced(orphan);
+    assert!(!machine.is_alive(main), "{repair:#?}");
+    assert_eq!(machine.active(OTHER), "active");
+    machine.assert_login_at(OTHER_LOGIN);
+    session.assert_open();
+    other_session.assert_open();
+}
+
+/// What speaks against its restart does not keep the orphan of ssh.service in place.
+#[test]
+fn its_refusal_concerns_no_other_instance() {
+    let machine = Machine::with_package("trixie");
+    let (orphan, main) = both_are_stale(&machine);
+    let unit = "/etc/systemd/system/sshd-2222.service";
+    machine.sh(&format!("sed -i 's/-p 2222/-p 2222 -o Nonsense=1/' {unit}; systemctl daemon-reload")).ok();
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(
+        repair.verdicts(),
+        ["ssh.service repaired", "sshd-2222.service refused"],
+        "{repair:#?}\n{}",
+        machine.state()
+    );
+    assert_eq!((repair.status, &repair.json()["refusal"]["code"]), (1, &"config-invalid".into()), "{repair:#?}");
+    assert!(!machine.is_alive(orphan));
+    assert_eq!(machine.main_pid(OTHER), main, "its listener lives");
+    machine.assert_login();
+    machine.assert_login_at(OTHER_LOGIN);
+
+    machine.sh(&format!("sed -i 's/ -o Nonsense=1//' {unit}; systemctl daemon-reload")).ok();
+    let repair = machine.sh("sshd-mend repair");
+    assert_eq!(repair.status, 0, "{repair:#?}\n{}", machine.state());
+    assert_ne!(machine.main_pid(OTHER), main);
+    machine.assert_login();
+    machine.assert_login_at(OTHER_LOGIN);
+    machine.sh("sshd-mend check").ok();
+}
+
+#[test]
+fn a_restart_that_systemd_refuses_leaves_it_as_it_is() {
+    let machine = Machine::with_package("trixie");
+    let (orphan, main) = both_are_stale(&machine);
+    machine.drop_in(OTHER, "[Unit]\nRefuseManualStop=yes");
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_ne!(repair.status, 0, "{repair:#?}");
+    assert_eq!(repair.verdicts()[0], "ssh.service repaired", "{repair:#?}\n{}", machine.state());
+    assert_ne!(repair.verdicts()[1], "sshd-2222.service repaired", "{repair:#?}");
+    assert!(!machine.is_alive(orphan));
+    assert_eq!(machine.main_pid(OTHER), main, "its listener lives");
+    assert_eq!(machine.active("ssh.service"), "active");
+    assert_eq!(machine.active("sshd-mend-rescue-sshd-2222.socket"), "inactive");
+    machine.assert_login();
+    machine.assert_login_at(OTHER_LOGIN);
+}
+
+#[test]
+fn a_rescue_of_ssh_service_does_not_concern_it() {
+    let machine = Machine::with_package("trixie");
+    let (orphan, main) = both_are_stale(&machine);
+    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false");
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(
+        repair.verdicts(),
+        ["ssh.service rescued", "sshd-2222.service repaired"],
+        "{repair:#?}\n{}",
+        machine.state()
+    );
+    assert_eq!(repair.status, 2, "{repair:#?}");
+    assert!(!machine.is_alive(orphan));
+    assert_ne!(machine.main_pid(OTHER), main, "it was restarted all the same");
+    assert_eq!(machine.active("sshd-mend-rescue-ssh.socket"), "active");
+    machine.assert_login();
+    machine.assert_login_at(OTHER_LOGIN);
+}

@@ -1,0 +1,157 @@
+//! What the commands print besides findings: repairs, dry runs, JSON, one line with -q, and why nothing was examined.
+
+use crate::machine::{Machine, Output};
+
+#[test]
+fn a_repair_shows_what_was_found_and_done() {
+    let machine = Machine::with_package("trixie");
+    machine.locked_out();
+    let repair = machine.sh("sshd-mend repair").ok();
+    for (label, line) in [
+        ("found", "runs a program that was replaced on disk, and no unit owns this process"),
+        ("", "/run/sshd is missing: sshd resets every new connection after the client's KEXINIT"),
+        ("done", "/run/sshd: created"),
+        ("", "terminated by SIGTERM"),
+        ("", "ssh.socket: started"),
+        ("", "ssh.service: started"),
+        ("", "[::]:22: a new connection gets through (SSH-2.0-OpenSSH_"),
+        ("REPAIRED", "new connections get through again; SSH did not answer for "),
+    ] {
+        let shown = repair.stdout.lines().any(|shown| shown.starts_with(label) && shown.contains(line));
+        assert!(shown, "no line \"{label} … {line}\" in {repair:#?}");
+    }
+    assert_eq!(repair.stdout.lines().filter(|line| line.starts_with("found")).count(), 1, "{repair:#?}");
+}
+
+#[test]
+fn a_repair_shows_how_many_sessions_survived() {
+    let (machine, _) = Machine::with_stale_orphan("trixie");
+    machine.sh("mkdir -p /run/sshd").ok();
+    let _one = machine.open_session("one");
+    let _two = machine.open_session("two");
+    let repair = machine.sh("sshd-mend repair").ok();
+    assert!(repair.stdout.contains("new connections get through again; 2 of 2 open sessions survived"), "{repair:#?}");
+}
+
+#[test]
+fn a_dry_run_shows_each_step_in_order() {
+    let machine = Machine::with_package("trixie");
+    let listener = machine.locked_out();
+    let dry = machine.sh("sshd-mend repair --dry-run");
+    assert_eq!(dry.status, 2, "{dry:#?}");
+    let first = dry.stdout.lines().position(|line| line.starts_with("would")).unwrap_or_else(|| panic!("{dry:#?}"));
+    let steps: Vec<&str> = dry.stdout.lines().skip(first).map(|line| line[12..].trim_start()).collect();
+    let terminate = format!("terminate sshd {listener} (open sessions survive)");
+    let expected = [
+        "create /run/sshd, after which logins may work again",
+        terminate.as_str(),
+        "clear the failed state of ssh.socket",
+        "clear the failed state of ssh.service",
+        "start ssh.socket",
+        "start ssh.service",
+        "probe [::]:22 with a new connection",
+    ];
+    assert_eq!(steps[..expected.len()], expected, "{dry:#?}");
+    assert!(machine.is_alive(listener));
+}
+
+#[test]
+fn quiet_is_one_line() {
+    let machine = Machine::with_package("trixie");
+    assert_eq!(
+        machine.sh("sshd-mend check -q").ok().stdout,
+        "HEALTHY  new connections get through, and nothing is wrong\n"
+    );
+    machine.replace_program("/usr/sbin/sshd");
+    let check = machine.sh("sshd-mend -q check");
+    assert!(
+        check.status == 1 && check.stdout.starts_with("AT RISK") && check.stdout.lines().count() == 1,
+        "{check:#?}"
+    );
+}
+
+/// Status 3: nothing was examined, and this is why.
+#[track_caller]
+fn assert_unknown(output: &Output, why: &str) {
+    assert_eq!(output.status, 3, "{output:#?}");
+    assert!(output.stdout.contains(why) && output.stdout.contains("UNKNOWN"), "{output:#?}");
+}
+
+#[test]
+fn whoever_cannot_examine_gets_status_3() {
+    let machine = Machine::with_package("trixie");
+    assert_unknown(&machine.sh("setpriv --reuid=user --clear-groups sshd-mend check"), "only root can see");
+    assert_unknown(&machine.sh("unshare --net sshd-mend check"), "another network namespace");
+}
+
+#[test]
+fn wrong_usage_is_status_3_and_help_is_0() {
+    let machine = Machine::with_package("trixie");
+    for mistake in ["chekc", "check --dry-run", "check -q -v", ""] {
+        let output = machine.sh(&format!("sshd-mend {mistake}"));
+        assert_eq!((output.status, output.stdout.as_str()), (3, ""), "{mistake}: {output:#?}");
+        assert!(output.stderr.contains("Usage:"), "{mistake}: {output:#?}");
+    }
+    assert!(machine.sh("sshd-mend --help").ok().stdout.contains("Usage:"));
+    assert_eq!(machine.sh("sshd-mend --version").ok().stdout, concat!("sshd-mend ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+/// `Output::json` fails if there is anything else on stdout.
+#[test]
+fn json_has_every_field_of_its_schema() {
+    let machine = Machine::with_package("trixie");
+    machine.locked_out();
+    let check = machine.sh("sshd-mend check --json").json();
+    let fields = |value: &serde_json::Value| -> Vec<String> {
+        value.as_object().unwrap_or_else(|| panic!("no object: {value:#}")).keys().cloned().collect()
+    };
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        names.sort();
+        names
+    };
+    let of_outcome = [
+        "schema",
+        "command",
+        "dry_run",
+        "verdict",
+        "exit_status",
+        "findings",
+        "listeners",
+        "units",
+        "instances",
+        "plan",
+        "done",
+        "refusal",
+        "sessions",
+        "unreachable_ms",
+        "duration_ms",
+    ];
+    assert_eq!(fields(&check), sorted(&of_outcome));
+    assert_eq!(fields(&check["findings"][0]), sorted(&["code", "severity", "instance", "pid", "message"]));
+    let of_listener =
+        ["pid", "started", "exe", "stale", "orphan", "unit", "instance", "addresses", "probe", "probe_detail"];
+    assert_eq!(fields(&check["listeners"][0]), sorted(&of_listener));
+    let of_instance = ["instance", "verdict", "addresses", "refusal", "rescue"];
+    assert_eq!(fields(&check["instances"][0]), sorted(&of_instance));
+    let of_socket = ["load", "active", "sub", "result", "enabled", "main_pid", "listen"];
+    assert_eq!(fields(&check["units"]["ssh.socket"]), sorted(&of_socket));
+
+    let expected = [
+        ("/schema", serde_json::json!(2)),
+        ("/verdict", "broken".into()),
+        ("/exit_status", 2.into()),
+        ("/listeners/0/probe", "dead".into()),
+        ("/listeners/0/stale", true.into()),
+        ("/listeners/0/orphan", true.into()),
+        ("/listeners/0/instance", "ssh.service".into()),
+        ("/units/ssh.socket/listen", serde_json::json!(["[::]:22"])),
+        ("/instances/0/instance", "ssh.service".into()),
+        ("/instances/0/verdict", "broken".into()),
+        ("/plan/0/action", "create-runtime-directory".into()),
+        ("/plan/1/action", "terminate".into()),
+    ];
+    for (pointer, value) in expected {
+        assert_eq!(check.pointer(pointer), Some(&value), "{pointer} in {check:#}");
+    }
+}
