@@ -107,7 +107,8 @@ fn service_text(rescue: &Rescue) -> String {
 }
 
 fn listen_stream(address: SocketAddr, interfaces: &str) -> String {
-    format!("ListenStream={}\n", address::with_scope(address, interfaces))
+    // A link-local address has a percent sign in it, which begins a specifier (systemd.unit(5)).
+    format!("ListenStream={}\n", address::with_scope(address, interfaces).to_string().replace('%', "%%"))
 }
 
 /// A word of a command line (systemd.service(5), "Command lines").
@@ -145,6 +146,9 @@ mod tests {
             service.text.contains("\nIPAddressDeny=any\nExecStart=-/usr/sbin/sshd -i -f \"/etc/ssh/a b\\\"$$x%%\"\n")
         );
         assert!(fallback.text.contains("OnFailure=sshd-mend-rescue-ssh.socket\n"));
+        let interfaces = "fe800000000000000000000000000007 01 40 20 80 lo\n";
+        let link_local = listen_stream("[fe80::7]:22".parse().expect("an address"), interfaces);
+        assert_eq!(link_local, "ListenStream=[fe80::7%%1]:22\n");
         let starts =
             "ExecStart=-/usr/bin/systemctl start ssh.socket\nExecStart=-/usr/bin/systemctl start ssh.service\n";
         assert!(fallback.text.contains(starts), "a socket cannot be started while its service runs");
