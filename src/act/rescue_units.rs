@@ -107,8 +107,14 @@ fn service_text(rescue: &Rescue) -> String {
 }
 
 fn listen_stream(address: SocketAddr, interfaces: &str) -> String {
-    // A link-local address has a percent sign in it, which begins a specifier (systemd.unit(5)).
-    format!("ListenStream={}\n", address::with_scope(address, interfaces).to_string().replace('%', "%%"))
+    // The interface of a link-local address stands behind the port (systemd.socket(5)), its percent sign doubled, since one
+    // begins a specifier.
+    match address::with_scope(address, interfaces) {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => {
+            format!("ListenStream=[{}]:{}%%{}\n", v6.ip(), v6.port(), v6.scope_id())
+        }
+        address => format!("ListenStream={address}\n"),
+    }
 }
 
 /// A word of a command line (systemd.service(5), "Command lines").
@@ -148,7 +154,7 @@ mod tests {
         assert!(fallback.text.contains("OnFailure=sshd-mend-rescue-ssh.socket\n"));
         let interfaces = "fe800000000000000000000000000007 01 40 20 80 lo\n";
         let link_local = listen_stream("[fe80::7]:22".parse().expect("an address"), interfaces);
-        assert_eq!(link_local, "ListenStream=[fe80::7%%1]:22\n");
+        assert_eq!(link_local, "ListenStream=[fe80::7]:22%%1\n");
         let starts =
             "ExecStart=-/usr/bin/systemctl start ssh.socket\nExecStart=-/usr/bin/systemctl start ssh.service\n";
         assert!(fallback.text.contains(starts), "a socket cannot be started while its service runs");

@@ -96,7 +96,7 @@ fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listene
             false => String::new(),
         };
         let message = format!(
-            "a repair of {} was interrupted or failed: {} is not served any more{by_hand}",
+            "a repair of {} was interrupted or failed; not served any more: {}{by_hand}",
             instance.name(),
             list(&lost)
         );

@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// Reads `[::]:22`, `0.0.0.0:22`, `22` and `[fe80::1%eth0]:22`. The kernel's tables name no scope, so it is left out.
+/// Reads `[::]:22`, `0.0.0.0:22`, `22`, and with an interface `[fe80::1%eth0]:22` as sshd writes it and `[fe80::1]:22%eth0`
+/// as systemd does. The kernel's tables name no scope, so it is left out.
 pub fn parse(text: &str) -> Option<SocketAddr> {
     if let Ok(port) = text.parse::<u16>() {
         return Some(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
     }
     match (text.find('%'), text.find(']')) {
         (Some(scope), Some(end)) if scope < end => format!("{}{}", &text[..scope], &text[end..]).parse().ok(),
+        (Some(scope), Some(_)) => text[..scope].parse().ok(),
         _ => text.parse().ok(),
     }
 }
@@ -64,6 +66,7 @@ mod tests {
     fn addresses_are_read_as_systemd_and_sshd_write_them() {
         assert_eq!(parse("22"), parse("[::]:22"));
         assert_eq!(parse("[fe80::1%eth0]:22"), parse("[fe80::1]:22"));
+        assert_eq!(parse("[fe80::1]:22%eth0"), parse("[fe80::1]:22"));
         for text in ["", "/run/x", "vsock::22", "[::]:", "99999", "a%b]"] {
             assert_eq!(parse(text), None, "{text}");
         }

@@ -190,6 +190,18 @@ fn a_link_local_address() {
     Layout { declare: &declare, logins: &["root@fe80::7%lo"], ..DEFAULT }.is_repaired();
 }
 
+/// systemd.socket(5) has the interface behind the port, and `%` is a specifier in a unit's file.
+#[test]
+fn a_link_local_address_of_the_socket() {
+    let declare = format!(
+        "ip addr add fe80::7/64 dev lo nodad; {USE_SOCKET}; mkdir -p /etc/systemd/system/ssh.socket.d
+         printf '[Socket]\\nListenStream=\\nListenStream=[fe80::7]:22%%%%lo\\n' >/etc/systemd/system/ssh.socket.d/layout.conf
+         {}",
+        config("ListenAddress fe80::7%%lo\\n")
+    );
+    Layout { declare: &declare, logins: &["root@fe80::7%lo"], active: SOCKET_AND_SERVICE, ..DEFAULT }.is_repaired();
+}
+
 #[test]
 fn a_port_in_sshd_opts() {
     let declare = "echo 'SSHD_OPTS=\"-p 2223\"' >/etc/default/ssh";
