@@ -108,13 +108,19 @@ impl<M: Machine> Work<'_, M> {
         if !self.terminate() {
             // A start would fail as long as the listener is there, and take /run/sshd with it.
             self.restore_runtime_directory();
-            return End::Lost(self.unserved());
+            return End::Lost(self.replacement.keep.clone());
         }
         let started = self.start();
+        // systemd may have refused the restart: then nothing was terminated.
+        let ended = self.old.is_empty() || self.old.iter().any(Target::has_exited);
         let end = match self.prove(started) {
-            End::Lost(lost) if !self.machine.is_active(&self.replacement.start.serves) => self.rescue(lost),
+            End::Lost(lost) if ended && !self.machine.is_active(&self.replacement.start.serves) => self.rescue(lost),
             end => end,
         };
+        if end != End::Served {
+            // The unit may have died after its start, and taken the directory with it.
+            self.restore_runtime_directory();
+        }
         match end {
             End::Served | End::Unverified(_) => self.forget(),
             // Nobody lost anything by it: the unit had failed before, and its state says so.
@@ -141,7 +147,7 @@ impl<M: Machine> Work<'_, M> {
         let mut intent = self.machine.intent().unwrap_or_default();
         let on_record = intent.of(self.instance);
         // An interrupted repair has announced the same, and /run may be full by now.
-        if on_record.is_some_and(|old| old.addresses.is_superset(&replacement.prove)) && self.old.is_empty() {
+        if on_record.is_some_and(|old| old.addresses.is_superset(&replacement.keep)) && self.old.is_empty() {
             return Ok(());
         }
         let rescue = match &replacement.rescue {
@@ -159,7 +165,7 @@ impl<M: Machine> Work<'_, M> {
         };
         let announced = InstanceIntent {
             instance: self.instance.to_owned(),
-            addresses: replacement.prove.clone(),
+            addresses: replacement.keep.clone(),
             units: replacement.start.units(),
             rescue,
         };
@@ -171,7 +177,8 @@ impl<M: Machine> Work<'_, M> {
 
     /// Nothing was terminated, so only what an earlier repair left has to be finished.
     fn withdraw(&self, before: Option<Intent>) {
-        if before.as_ref().is_some_and(|before| before.of(self.instance).is_some()) {
+        let was_on_record = before.as_ref().is_some_and(|before| before.of(self.instance).is_some());
+        if was_on_record || self.replacement.start.stop_rescue.is_some() {
             let restored = self.machine.write_intent(before.unwrap_or_default());
             log::debug!("the record of {} is as before: {restored:?}", self.instance);
         } else {

@@ -26,7 +26,7 @@ use crate::model::plan::{Job, Rescue};
 use crate::model::probe::Probe;
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::Snapshot;
-use crate::model::unit::{ActiveState, LoadState};
+use crate::model::unit::{ActiveState, LoadState, Unit};
 use crate::observe::processes::Proc;
 use crate::observe::{control_group, process_again};
 
@@ -215,19 +215,29 @@ impl<'a> Machine for Host<'a> {
         probe
     }
 
-    fn served_by(&self, unit: &str) -> BTreeSet<SocketAddr> {
-        let held = || -> Result<BTreeSet<u64>, procfs::ProcError> {
+    fn served_by(&self, instance: &str) -> BTreeSet<SocketAddr> {
+        let Some(instance) = self.snapshot.instance(instance) else { return BTreeSet::new() };
+        let sockets = [&instance.socket.name, &instance.rescue.name];
+        let active = sockets.into_iter().filter_map(|name| self.manager.unit(name).ok()).filter(Unit::is_active);
+        let of_units: BTreeSet<SocketAddr> = active.flat_map(|unit| unit.tcp_addresses().collect::<Vec<_>>()).collect();
+        let held = || -> Result<(BTreeSet<u64>, BTreeSet<u64>), procfs::ProcError> {
             let proc = Proc::host()?;
-            let mut inodes = proc.sockets_of_init()?;
-            let group = self.manager.unit(unit).map(|unit| unit.control_group).unwrap_or_default();
+            let group = self.manager.unit(instance.name()).map(|unit| unit.control_group).unwrap_or_default();
+            let mut of_processes = BTreeSet::new();
             for pid in control_group::processes(&group)? {
                 // One that has exited holds nothing.
-                inodes.extend(proc.sockets_of(pid).unwrap_or_default());
+                of_processes.extend(proc.sockets_of(pid).unwrap_or_default());
             }
-            Ok(inodes)
+            Ok((proc.sockets_of_init()?, of_processes))
         };
-        let (Ok(sockets), Ok(inodes)) = (sock_diag::listening(), held()) else { return BTreeSet::new() };
-        sockets.iter().filter(|socket| inodes.contains(&socket.inode)).flat_map(ListenSocket::reached_at).collect()
+        let (Ok(sockets), Ok((of_init, of_processes))) = (sock_diag::listening(), held()) else {
+            return BTreeSet::new();
+        };
+        let is_own = |socket: &&ListenSocket| {
+            let by_systemd = of_init.contains(&socket.inode) && of_units.contains(&socket.address);
+            by_systemd || of_processes.contains(&socket.inode)
+        };
+        sockets.iter().filter(is_own).flat_map(ListenSocket::reached_at).collect()
     }
 
     fn wait_for_listener(&self, since: Instant) -> bool {

@@ -110,8 +110,8 @@ pub trait Machine {
     /// Whether a new connection gets through to an address.
     fn probe(&self, address: SocketAddr) -> Probe;
 
-    /// Addresses at which clients reach a process of the unit, or systemd.
-    fn served_by(&self, unit: &str) -> BTreeSet<SocketAddr>;
+    /// Addresses at which clients reach a process of an instance's service, or systemd for its socket or its rescue.
+    fn served_by(&self, instance: &str) -> BTreeSet<SocketAddr>;
 
     /// Waits a moment for a listener to bind its address. False once that has taken too long.
     fn wait_for_listener(&self, since: std::time::Instant) -> bool;

@@ -16,7 +16,7 @@ impl<M: Machine> Work<'_, M> {
     pub(super) fn prove(&mut self, started: bool) -> End {
         if !started {
             // A probe could start a failing service through its socket again and again.
-            return End::Lost(self.replacement.prove.clone());
+            return End::Lost(self.replacement.keep.clone());
         }
         let begun = Instant::now();
         let mut lost = BTreeSet::new();
@@ -37,9 +37,9 @@ impl<M: Machine> Work<'_, M> {
                 Ok(_) => {
                     let since = self.unreachable_since;
                     self.unreachable = self.unreachable.or(since.map(|since| since.elapsed()));
-                    // Another process than the instance's answered.
+                    // It was another process than the instance's that answered.
                     if !held {
-                        unverified.insert(address);
+                        lost.insert(address);
                     }
                 }
                 Err(Failure::Dead(_) | Failure::OldListener(_)) => drop(lost.insert(address)),
@@ -48,6 +48,7 @@ impl<M: Machine> Work<'_, M> {
             }
             self.note(Step::Probe { address }, probed, result);
         }
+        lost.extend(self.unserved());
         match (lost.is_empty(), unverified.is_empty()) {
             (true, true) => End::Served,
             (true, false) => End::Unverified(unverified),

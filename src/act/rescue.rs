@@ -57,6 +57,8 @@ impl<M: Machine> Work<'_, M> {
             }
             self.note(Step::Probe { address: *address }, probed, result);
         }
+        // It may be somebody else's sshd that answers.
+        dead.extend(self.unserved());
         if dead.is_empty() {
             return End::Rescued;
         }
@@ -65,6 +67,7 @@ impl<M: Machine> Work<'_, M> {
             let stopped = self.machine.run(Job::Stop, &socket);
             log::debug!("{socket}: {stopped:?}");
             self.note(step, begun, Err(Failure::RescueDead));
+            return End::Lost(self.replacement.keep.clone());
         }
         End::Lost(dead)
     }

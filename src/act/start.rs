@@ -31,20 +31,22 @@ impl<M: Machine> Work<'_, M> {
             let result = self.run(job);
             if !self.note(job.step(), begun, result) {
                 self.restore_runtime_directory();
-                if !self.start_service_alone(job) {
-                    break;
+                // What comes next may work all the same, and has to be tried.
+                if job.job == Job::Stop {
+                    continue;
                 }
-                return true;
+                self.start_service_alone(job);
+                break;
             }
         }
         self.machine.is_active(&start.serves)
     }
 
     /// The socket could not be started, but perhaps the service can be.
-    fn start_service_alone(&mut self, failed: &UnitJob) -> bool {
+    fn start_service_alone(&mut self, failed: &UnitJob) {
         let Some(service) = self.replacement.start.service_alone.clone().filter(|service| *service != failed.unit)
         else {
-            return false;
+            return;
         };
         self.machine.abort(&failed.unit);
         if let Err(error) = self.machine.reset_failed(&service) {
@@ -57,7 +59,6 @@ impl<M: Machine> Work<'_, M> {
         if !started {
             self.restore_runtime_directory();
         }
-        started
     }
 
     /// Runs a job, and once more with a cleared state: the start limit may have been used up, or somebody else's job may

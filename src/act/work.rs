@@ -48,12 +48,12 @@ impl<'a, M: Machine> Work<'a, M> {
 
     /// The addresses to be served that nobody listens on, other than an old listener.
     pub(super) fn unserved(&self) -> BTreeSet<SocketAddr> {
-        self.replacement.prove.iter().copied().filter(|address| !self.is_held(*address)).collect()
+        self.replacement.keep.iter().copied().filter(|address| !self.is_held(*address)).collect()
     }
 
     /// The instance's unit, or systemd, listens on the address.
     pub(super) fn is_held(&self, address: SocketAddr) -> bool {
-        let held = self.machine.served_by(&self.replacement.start.serves);
+        let held = self.machine.served_by(self.instance);
         held.iter().any(|have| reaches(*have, address)) && self.old_listener_at(address).is_none()
     }
 

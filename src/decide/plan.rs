@@ -11,6 +11,7 @@ use crate::model::process::Process;
 use crate::model::refusal::RefusalCode;
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::trial::{Trial, Trials};
+use crate::model::unit::ActiveState;
 
 /// The plan for one instance may depend on what its program on disk can do: which instances that is true for.
 pub fn instances_to_try(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> Vec<String> {
@@ -109,8 +110,10 @@ fn settled(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let is_settled = |name: &str| {
         let Some(instance) = snapshot.instance(name) else { return false };
         let unfit = diagnosis.listeners_of(name).any(|listener| listener.orphan || listener.probe.is_dead());
+        // A socket listens, but what it starts may have failed.
+        let starts = instance.service.has_failed() || instance.service.active == ActiveState::Activating;
         let active = instance.service.is_active() || instance.socket.is_active();
-        active && !unfit && !instance.rescue.is_active() && lost_addresses(snapshot, instance).is_empty()
+        active && !starts && !unfit && !instance.rescue.is_active() && lost_addresses(snapshot, instance).is_empty()
     };
     let intents = snapshot.intent.iter().flat_map(|intent| &intent.instances);
     intents.map(|intent| intent.instance.clone()).filter(|name| is_settled(name)).collect()

@@ -82,9 +82,10 @@ pub(super) fn replacement(
     }
     by_policy(&trials.policy, trigger, on_record_already)?;
     prove.extend(on_record(snapshot, instance));
+    let keep = reached_at.union(&prove).copied().collect();
     let rescue = rescue(snapshot, instance, trial, &replaced, &start);
     let owned = |processes: Vec<&Process>| processes.into_iter().cloned().collect();
-    Ok(Some(Replacement { end: owned(end), restarted: owned(restarted), start, prove, rescue }))
+    Ok(Some(Replacement { end: owned(end), restarted: owned(restarted), start, prove, keep, rescue }))
 }
 
 /// Where openssh-server was removed, its listener may be what nobody wants any more.
@@ -180,7 +181,10 @@ fn start(snapshot: &Snapshot, instance: &Instance, deaf: bool) -> Result<Start, 
     if !service.exists() {
         return Err(RefusalCode::UnitMissing.because(&service.name));
     }
-    let declared = with_socket || service.is_enabled() || service.is_active() || !snapshot.is_main(instance);
+    // What an interrupted repair has stopped is started again, enabled or not.
+    let was_begun = snapshot.intent_of(instance.name()).is_some();
+    let declared =
+        with_socket || service.is_enabled() || service.is_active() || was_begun || !snapshot.is_main(instance);
     if !declared {
         let masked = [socket, service].into_iter().find(|unit| unit.load == LoadState::Masked);
         return Err(masked.map_or_else(

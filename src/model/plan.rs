@@ -62,8 +62,10 @@ pub struct Replacement {
     /// Listeners that systemd ends when it restarts their unit.
     pub restarted: Vec<Process>,
     pub start: Start,
-    /// Addresses to be served afterwards, from a process that is not the old listener.
+    /// Addresses to be probed afterwards, where a process that is not the old listener has to answer.
     pub prove: BTreeSet<SocketAddr>,
+    /// Addresses to be served afterwards: those of `prove`, and where a socket at `[::]` serves IPv4 as well.
+    pub keep: BTreeSet<SocketAddr>,
     pub rescue: RescuePlan,
 }
 
@@ -206,7 +208,7 @@ impl Replacement {
 
     /// Somebody serves now who will not while it is carried out.
     pub fn ends_something(&self) -> bool {
-        !self.end.is_empty() || !self.restarted.is_empty()
+        !self.end.is_empty() || !self.restarted.is_empty() || self.start.stop_rescue.is_some()
     }
 }
 

@@ -1,10 +1,12 @@
 //! What must hold after a plan was executed, whatever failed: judged by the truth of the model and its journal.
 
-use crate::sockets::{is_reached, reached_at};
-use crate::world::{Addresses, Entry, Event, Truth, World};
-use sshd_mend::model::execution::{End, Execution};
+use crate::facts::{is_reached, reached_at};
+use crate::simulated::truth::{Addresses, Truth};
+use crate::simulated::world::{Entry, Event, World};
+use sshd_mend::model::execution::{End, Execution, Failure, InstanceExecution, StepOutcome};
 use sshd_mend::model::intent::{InstanceIntent, Intent};
-use sshd_mend::model::plan::{Job, Plan, Replacement};
+use sshd_mend::model::plan::{Job, Plan, Replacement, Step};
+use sshd_mend::model::process::Process;
 use sshd_mend::model::unit::ActiveState;
 
 type Held = Result<(), String>;
@@ -26,6 +28,8 @@ struct Case<'a> {
     journal: &'a [Entry],
     /// Processes in uninterruptible sleep.
     unkillable: &'a [i32],
+    /// A listener outlived SIGKILL for as long as it was waited for.
+    remains: bool,
 }
 
 /// Says what does not hold. `before`: the machine as it was when the plan was made.
@@ -35,10 +39,14 @@ pub fn holds(before: &Truth, world: &World, plan: &Plan, execution: &Execution) 
     let unkillable = world.unkillable();
     for (index, managed) in before.instances.iter().enumerate() {
         let name = managed.instance.service.name.as_str();
-        let case = Case { index, name, before, after: &after, journal: &journal, unkillable: &unkillable };
+        let still_running = |step: &StepOutcome| step.result == Err(Failure::StillRunning);
+        let remains = execution.of(name).is_some_and(|done| done.steps.iter().any(still_running));
+        let case = Case { index, name, before, after: &after, journal: &journal, unkillable: &unkillable, remains };
         let replacement = plan.replacements().find(|(instance, _)| *instance == name).map(|(_, found)| found);
         let held = match (replacement, execution.of(name)) {
-            (Some(replacement), Some(done)) => case.replaced(replacement, &done.end),
+            (Some(replacement), Some(done)) => {
+                case.replaced(replacement, &done.end).and_then(|()| case.restarted(replacement, done))
+            }
             (Some(_), None) => Err("nothing is said about it".to_owned()),
             (None, _) => case.untouched().and(case.rescue()),
         };
@@ -95,11 +103,11 @@ impl Case<'_> {
     /// Events about the instance.
     fn own(&self) -> impl Iterator<Item = (usize, &Entry)> {
         self.journal.iter().enumerate().filter(|(_, entry)| match &entry.event {
-            Event::Signalled(pid) => {
+            Event::Signalled(pid, _) => {
                 self.before.processes.iter().any(|p| p.facts.pid == *pid && p.instance == self.index)
             }
             Event::Requested(_, unit) | Event::Aborted(unit) | Event::Cleared(unit) => self.is_own(unit),
-            Event::Ended(index, _) => *index == self.index,
+            Event::Ended(ended) => ended.instance == self.index,
             Event::NotWritten => false,
         })
     }
@@ -159,41 +167,55 @@ impl Case<'_> {
         }
     }
 
+    /// A restart that left the old listener in place did not succeed.
+    fn restarted(&self, replacement: &Replacement, done: &InstanceExecution) -> Held {
+        let is_left = |process: &Process| self.after.processes.iter().any(|left| left.facts == *process);
+        let is_success = |step: &StepOutcome| matches!(step.step, Step::RestartUnit { .. }) && step.result.is_ok();
+        let succeeded = done.steps.iter().any(is_success);
+        check(!(succeeded && replacement.restarted.iter().any(is_left)), "a restart that did nothing is a success")
+    }
+
     fn rescue_is_active(&self) -> bool {
         self.after.instances[self.index].instance.rescue.active == ActiveState::Active
     }
 
-    /// (d) Before anything ends, the record names what it serves, and what serves in its place is prepared.
+    /// (d) Before anything ends, the record names what it serves, and what serves in its place is prepared. Nothing ends
+    /// that is not what it was when the plan was made.
     fn announced(&self) -> Held {
         for (_, entry) in self.own() {
-            let Event::Ended(_, process) = &entry.event else { continue };
             let intent = of(entry.intent.as_ref(), self.name);
-            let served: Addresses = process.sockets.iter().flat_map(reached_at).collect();
-            let is_old = self.before.processes.iter().any(|old| old.facts.pid == process.pid);
-            let announced = intent.is_some_and(|intent| served.is_subset(&intent.addresses));
-            check(
-                announced || !is_old,
-                &format!("{} ended, and the record does not name what it serves", process.pid),
-            )?;
-            let prepared = entry.files.get(self.name).is_some_and(|files| files.fallback);
-            check(prepared || !is_old, "a listener ended before anything was prepared")?;
+            match &entry.event {
+                Event::Signalled(_, owner) => {
+                    check(intent.is_some(), "a listener was signalled off the record")?;
+                    check(owner.is_none(), "a unit's main process was signalled")?;
+                }
+                Event::Ended(ended) if ended.old => {
+                    let pid = ended.facts.pid;
+                    let same = self.before.processes.iter().any(|process| process.facts == ended.facts);
+                    check(same, &format!("{pid} ended, and is not what it was"))?;
+                    let served: Addresses = ended.facts.sockets.iter().flat_map(reached_at).collect();
+                    let announced = intent.is_some_and(|intent| served.is_subset(&intent.addresses));
+                    check(announced, &format!("{pid} ended, and the record does not name what it serves"))?;
+                    let prepared = entry.files.get(self.name).is_some_and(|files| files.fallback);
+                    check(prepared, "a listener ended before anything was prepared")?;
+                }
+                _ => {}
+            }
         }
-        let signals = self.own().filter(|(_, entry)| matches!(entry.event, Event::Signalled(_)));
-        let unannounced = signals.into_iter().any(|(_, entry)| of(entry.intent.as_ref(), self.name).is_none());
-        check(!unannounced, "a listener was signalled off the record")
+        Ok(())
     }
 
     /// (e) After a signal or a stop, a start follows.
     fn started(&self, replacement: &Replacement) -> Held {
         let units = replacement.start.units();
-        let stops = |event: &Event| matches!(event, Event::Signalled(_) | Event::Requested(Job::Stop, _));
+        let stops = |event: &Event| matches!(event, Event::Signalled(..) | Event::Requested(Job::Stop, _));
         let starts = |event: &Event| match event {
             Event::Requested(Job::Start | Job::Restart, unit) => units.contains(unit),
             _ => false,
         };
         let is_left = |pid: i32| self.after.processes.iter().any(|process| process.facts.pid == pid);
         let signalled = self.own().filter_map(|(_, entry)| match entry.event {
-            Event::Signalled(pid) => Some(pid),
+            Event::Signalled(pid, _) => Some(pid),
             _ => None,
         });
         let survivors: Vec<i32> = signalled.filter(|pid| is_left(*pid)).collect();
@@ -204,7 +226,7 @@ impl Case<'_> {
         let stopped = own().find(|(_, entry)| stops(&entry.event)).map(|(at, _)| at);
         let started = own().filter(|(_, entry)| starts(&entry.event)).map(|(at, _)| at).last();
         check(
-            units.is_empty() || !survivors.is_empty() || stopped.is_none() || started > stopped,
+            units.is_empty() || self.remains || !survivors.is_empty() || stopped.is_none() || started > stopped,
             "something was stopped, and no start of the units was requested",
         )
     }
@@ -218,9 +240,8 @@ impl Case<'_> {
         allowed.extend(earlier.iter().flat_map(|intent| &intent.addresses));
         for (_, entry) in self.own() {
             match &entry.event {
-                Event::Ended(_, process) => {
-                    let is_old = self.before.processes.iter().any(|old| old.facts.pid == process.pid);
-                    allowed.extend(process.sockets.iter().filter(|_| is_old).flat_map(reached_at));
+                Event::Ended(ended) if ended.old => {
+                    allowed.extend(ended.facts.sockets.iter().flat_map(reached_at));
                 }
                 Event::Requested(Job::Start, unit) if *unit == rescue.name => {
                     check(!allowed.is_empty(), "a rescue although nothing was terminated")?;

@@ -2,14 +2,16 @@
 //!
 //! Nothing in here calls `decide`, or a function of `model` that judges: a mistake there must not hide itself here.
 
-use crate::sockets::{is_reached, reached_at};
+use crate::facts::{
+    fails_over_and_over, is_declared, is_enabled, is_here, is_reached, is_running, is_session, reached_at, tcp,
+};
 use sshd_mend::model::intent::InstanceIntent;
 use sshd_mend::model::plan::{Decision, Job, Plan, Replacement, Rescue, RescuePlan, Trigger};
 use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::{ListenSocket, Process};
 use sshd_mend::model::snapshot::{Instance, Snapshot};
 use sshd_mend::model::trial::{Check, OtherProcesses, Package, Policy, Trial, Trials};
-use sshd_mend::model::unit::{ActiveState, Enablement, KillMode, Listen, LoadState, Unit};
+use sshd_mend::model::unit::{ActiveState, KillMode, LoadState, Unit};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
@@ -344,37 +346,4 @@ impl Case<'_> {
         let lines = of_section.flat_map(|file| file.lines());
         lines.filter(|line| RULES.contains(line)).map(str::to_owned).collect()
     }
-}
-
-fn is_here(process: &Process) -> bool {
-    let here = process.surroundings;
-    here.pid_namespace && here.network_namespace && here.user_namespace && here.root_directory
-}
-
-fn is_session(process: &Process) -> bool {
-    process.connected || process.stdin_is_socket || process.parent_is_sshd
-}
-
-fn is_running(state: &ActiveState) -> bool {
-    [ActiveState::Active, ActiveState::Activating, ActiveState::Reloading, ActiveState::Refreshing].contains(state)
-}
-
-fn fails_over_and_over(unit: &Unit) -> bool {
-    unit.sub.starts_with("auto-restart") || (unit.active == ActiveState::Activating && unit.restarts > 0)
-}
-
-fn is_enabled(unit: &Unit) -> bool {
-    let declared = [Enablement::Enabled, Enablement::EnabledRuntime, Enablement::Generated, Enablement::Alias];
-    unit.load == LoadState::Loaded && declared.contains(&unit.enablement)
-}
-
-fn is_declared(unit: &Unit) -> bool {
-    is_enabled(unit) || is_running(&unit.active)
-}
-
-fn tcp(unit: &Unit) -> impl Iterator<Item = SocketAddr> + '_ {
-    unit.listen.iter().filter_map(|listen| match listen {
-        Listen::Tcp(address) => Some(*address),
-        Listen::Other(_) => None,
-    })
 }

@@ -1,9 +1,10 @@
 //! One execution on the model, as `agent` makes it, and what a test asks about it.
 
-use crate::any_world::{Layout, Shape};
-use crate::faults::Faults;
 use crate::outcome_rules::holds;
-use crate::world::{Addresses, Event, Truth, World};
+use crate::simulated::faults::Faults;
+use crate::simulated::layout::{Layout, Shape};
+use crate::simulated::truth::{Addresses, Truth};
+use crate::simulated::world::{Event, World};
 use sshd_mend::act::execute;
 use sshd_mend::act::execute::prepare;
 use sshd_mend::model::execution::{End, Execution};

@@ -1,10 +1,10 @@
 //! Faults that were seen on real machines, each once, on the model: what holds now.
 
-use crate::any_world::{Layout, Shape, build};
-use crate::faults::{Fate, Faults};
 use crate::scenes::{executed, healthy, incident, on_record, second};
+use crate::simulated::faults::{Fate, Faults};
+use crate::simulated::layout::{Layout, Shape, build};
+use crate::simulated::world::World;
 use crate::support::{SECOND, addresses};
-use crate::world::World;
 use sshd_mend::decide::diagnose;
 use sshd_mend::model::diagnosis::{FindingCode, Severity};
 use sshd_mend::model::execution::End;

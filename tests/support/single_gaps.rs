@@ -1,10 +1,10 @@
 //! Gaps that the properties of tests/execution.rs found, each reduced to one case.
 
-use crate::any_world::{Layout, Shape, build};
-use crate::faults::{Answer, Fate, Faults, Taker};
 use crate::scenes::{executed, incident, on_record, second};
+use crate::simulated::faults::{Answer, Fate, Faults, Taker};
+use crate::simulated::layout::{Layout, Shape, build};
+use crate::simulated::world::World;
 use crate::support::addresses;
-use crate::world::World;
 use sshd_mend::model::execution::End;
 use sshd_mend::model::plan::Trigger;
 use sshd_mend::model::unit::ActiveState;

@@ -101,7 +101,7 @@ pub struct Faults {
     pub rescue_is_dead: bool,
     /// At the n-th question whether somebody asked it to stop, and from then on.
     pub asked_to_stop: Option<usize>,
-    /// Just before the n-th look at a pinned listener.
+    /// At the n-th moment before the last look at the pinned listeners.
     pub change: Option<(usize, Change)>,
     pub taker: Option<Taker>,
     pub crash: Option<Crash>,
@@ -136,7 +136,7 @@ pub fn some_faults() -> impl Strategy<Value = Faults> {
     let answers = select(vec![Answer::Truth, Answer::Truth, Answer::Ok, Answer::Dead, Answer::Inconclusive]);
     let stubborn =
         select(vec![Stubborn::No, Stubborn::No, Stubborn::No, Stubborn::Sigterm, Stubborn::Sigkill, Stubborn::Refuses]);
-    let change = (1..5_usize, select(vec![Change::Exits, Change::Restarted, Change::Binds]));
+    let change = (1..9_usize, select(vec![Change::Exits, Change::Restarted, Change::Binds]));
     let lists = (
         prop::collection::vec(some_fate(), 0..7),
         prop_oneof![Just(Vec::new()), prop::collection::vec(answers, 0..5)],

@@ -1,9 +1,10 @@
 //! systemd, as far as an execution sees it: services, sockets, rescues, and `/run/sshd`, which it removes on every stop
 //! and failed start.
 
-use crate::faults::Fate;
+use super::faults::Fate;
+use super::truth::Addresses;
+use super::world::{Event, World};
 use crate::support;
-use crate::world::{Addresses, Event, World};
 use sshd_mend::act::JobFailure;
 use sshd_mend::model::plan::{Job, Rescue};
 use sshd_mend::model::process::ListenSocket;
