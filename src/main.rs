@@ -140,12 +140,12 @@ fn work(signals: &Signals, watchdog: &Watchdog) -> ExitCode {
     let outcome = examinable().and_then(|()| run.repair_here());
     let outcome = outcome.unwrap_or_else(|error| Outcome::unknown("repair", &error.to_string()));
     let status = outcome.exit_status;
-    let unfinished = repair_unit::is_worth_another_attempt(&outcome);
     let Ok(record) = record else { return ExitCode::from(status) };
+    let unfinished = record.intent().is_some_and(|intent| repair_unit::is_worth_another_attempt(&outcome, &intent));
     if let Err(error) = repair_unit::store(&record, request, outcome) {
         log::error!("the outcome could not be stored under /run/sshd-mend: {error}");
     }
-    ExitCode::from(if unfinished && record.intent().is_some() { UNFINISHED } else { status })
+    ExitCode::from(if unfinished { UNFINISHED } else { status })
 }
 
 fn finish(outcome: &Outcome, json: bool, style: Style) -> ExitCode {

@@ -6,6 +6,7 @@ mod support;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use sshd_mend::act::record::Request;
 use sshd_mend::act::rescue_units;
 use sshd_mend::agent::notice::Notice;
 use sshd_mend::decide::{diagnose, plan};
@@ -280,7 +281,7 @@ proptest! {
             let notice = serde_json::from_slice::<Notice>(&one("record", "notice")).expect("a notice");
             let _ = Notice::due(&outcome, None, Some(&notice));
         }
-        let _ = serde_json::from_slice::<Trigger>(&bytes);
+        let _ = serde_json::from_slice::<Request>(&bytes);
         let _ = serde_json::from_slice::<Notice>(&bytes);
     }
 
@@ -346,5 +347,5 @@ fn what_is_kept_is_what_the_parsers_are_for() {
     assert!(records.iter().any(|bytes| serde_json::from_slice::<Intent>(bytes).is_ok_and(|i| i.instances.len() == 2)));
     assert!(records.iter().any(|bytes| serde_json::from_slice::<Outcome>(bytes).is_ok_and(|o| o.instances.len() == 2)));
     assert!(records.iter().any(|bytes| serde_json::from_slice::<Notice>(bytes).is_ok()));
-    assert!(records.iter().any(|bytes| serde_json::from_slice::<Trigger>(bytes).is_ok()));
+    assert!(records.iter().any(|bytes| serde_json::from_slice::<Request>(bytes).is_ok()));
 }

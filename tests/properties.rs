@@ -30,7 +30,7 @@ use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::trial::{Check, OtherProcesses, Package, Policy, Trials};
 use sshd_mend::model::unit::{ActiveState, Enablement, KillMode, Listen, LoadState, Unit};
 use std::net::SocketAddr;
-use support::{NEW, SECOND, addresses, incident, listener, probe, ready, trial, unit};
+use support::{NEW, SECOND, addresses, incident, listener, probe, ready, session, trial, unit};
 
 const TRIGGERS: [Trigger; 2] = [Trigger::Repair, Trigger::Hook];
 
@@ -255,4 +255,49 @@ fn the_property_would_see_each_guard_missing() {
         let guarded = planned(&machine, &trials, Trigger::Hook);
         assert_eq!(holds(&machine, &trials, Trigger::Hook, &guarded), Ok(()), "{index}, {says}");
     }
+}
+
+/// What the property found, each reduced to one machine.
+fn assert_holds(machine: &Snapshot, trials: &Trials) {
+    for trigger in TRIGGERS {
+        let plan = planned(machine, trials, trigger);
+        assert_eq!(holds(machine, trials, trigger, &plan), Ok(()), "{:#?}", plan.steps());
+    }
+}
+
+#[test]
+fn a_main_process_that_serves_a_connection_is_not_restarted_for_an_orphan() {
+    let mut machine = incident();
+    socket(&mut machine).enablement = Enablement::Disabled;
+    (service(&mut machine).active, service(&mut machine).main_pid) = (ActiveState::Active, Some(71));
+    machine.processes.push(Process { parent_is_sshd: false, ..session(71) });
+    machine.processes[0].sockets = support::sockets(&["0.0.0.0:22"]);
+    assert_holds(&machine, &ready());
+}
+
+#[test]
+fn an_orphan_that_runs_another_instances_program_is_not_replaced_by_this_ones() {
+    let mut machine = base();
+    machine.instances[0].program.path = "/opt/sshd".into();
+    assert_holds(&machine, &ready());
+}
+
+#[test]
+fn a_service_that_has_a_job_is_not_stopped_for_its_socket() {
+    let mut machine = incident();
+    socket(&mut machine).accept = true;
+    let service = service(&mut machine);
+    (service.active, service.main_pid, service.job) = (ActiveState::Active, Some(70), true);
+    machine.processes.push(Process { sockets: support::sockets(&["127.0.0.1:22"]), ..listener(70) });
+    assert_holds(&machine, &ready());
+}
+
+#[test]
+fn a_rescue_is_not_stopped_where_none_could_be_started_again() {
+    let (mut machine, mut trials) = (incident(), ready());
+    let name = machine.instances[0].rescue.name.clone();
+    let listen = vec![Listen::parse("127.0.0.1:22")];
+    machine.instances[0].rescue = Unit { listen, ..unit(&name, "active", "listening", "static") };
+    trial(&mut trials, "ssh.service").options = vec!["a\nb".into()];
+    assert_holds(&machine, &trials);
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::host::deadline::Deadline;
-use crate::model::intent::Intent;
+use crate::model::intent::{InstanceIntent, Intent};
 use crate::model::names::{self, RECORD};
 use crate::model::plan::Trigger;
 
@@ -23,6 +23,8 @@ const INTENT: &str = "intent";
 const FALLBACK: &str = "fallback";
 /// While it exists, the fallback of an instance does not start: a repair stops and starts units on purpose.
 const EXECUTING: &str = "executing";
+/// Of an instance that was started again by hand, or by its fallback: with it nothing is left to be completed.
+const SERVED: &str = "served";
 const LOCK: &str = "lock";
 const OUTCOME: &str = "outcome";
 const REQUEST: &str = "request";
@@ -107,6 +109,9 @@ impl Record {
     /// # Errors
     /// They could not be written. What was on record before still is.
     pub fn write_intent(&self, intent: &Intent) -> io::Result<()> {
+        for announced in &intent.instances {
+            self.remove(&format!("{SERVED}.{}", announced.instance))?;
+        }
         let units: Vec<String> = intent.instances.iter().map(|intent| names::fallback(&intent.instance)).collect();
         self.write(FALLBACK, format!("UNITS={}\n", units.join(" ")).as_bytes())?;
         self.write_json(INTENT, intent)
@@ -115,7 +120,13 @@ impl Record {
     /// The intents that are on record for this boot.
     pub fn intent(&self) -> Option<Intent> {
         let of_this_boot = |intent: &Intent| boot_id().is_ok_and(|boot_id| boot_id == intent.boot_id);
-        self.read(INTENT).filter(of_this_boot).filter(|intent| !intent.instances.is_empty())
+        let is_open = |announced: &InstanceIntent| {
+            let mark = format!("{SERVED}.{}", announced.instance);
+            rustix::fs::statat(&self.0, mark, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_err()
+        };
+        let mut intent = self.read(INTENT).filter(of_this_boot)?;
+        intent.instances.retain(is_open);
+        Some(intent).filter(|intent| !intent.instances.is_empty())
     }
 
     /// Takes the intents off the record: what they announced is done.
@@ -190,7 +201,20 @@ impl Record {
         let standing = self.request();
         let removed = self.remove(REQUEST);
         log::debug!("accepted: {standing:?}, {removed:?}");
-        standing
+        // Who does not wait any more is not there to see what is done with a person's rights.
+        let waits = |process: u32| Path::new("/proc").join(process.to_string()).exists();
+        standing.map(|request| match waits(request.process) {
+            true => request,
+            false => Request { trigger: Trigger::Hook, ..request },
+        })
+    }
+
+    /// Takes back the request of this process, if it still stands.
+    pub fn withdraw_request(&self) {
+        if self.request().is_some_and(|standing| standing.process == std::process::id()) {
+            let removed = self.remove(REQUEST);
+            log::debug!("the request was withdrawn: {removed:?}");
+        }
     }
 
     /// The request that no repair has accepted.

@@ -41,7 +41,7 @@ impl<M: Machine> Work<'_, M> {
         let started = self.note(step.clone(), begun, result);
         self.restore_runtime_directory();
         if !started {
-            return End::Lost(self.unserved());
+            return End::Lost(lost);
         }
         let mut answers = false;
         let mut dead = BTreeSet::new();
@@ -62,7 +62,8 @@ impl<M: Machine> Work<'_, M> {
         if dead.is_empty() {
             return End::Rescued;
         }
-        if !answers {
+        // One that has served before is not given up: it may be full.
+        if !answers && self.replacement.start.stop_rescue.is_none() {
             // It would hold the addresses against the unit that may start later.
             let stopped = self.machine.run(Job::Stop, &socket);
             log::debug!("{socket}: {stopped:?}");

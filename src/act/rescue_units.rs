@@ -37,6 +37,7 @@ pub fn fallback(instance: &str, units: &[String], serves: &str, rescue: Option<&
     let after = rescue.map(|socket| format!(" {socket}")).unwrap_or_default();
     let record = names::RECORD;
     let directory = names::RUNTIME_DIRECTORY;
+    let unwanted = names::NOT_TO_BE_RUN;
     // StartLimitIntervalSec=0: no number of attempts keeps it from starting.
     let text = format!(
         "{HEAD}Description=Start {instance} again, or else its rescue\n\
@@ -45,12 +46,17 @@ pub fn fallback(instance: &str, units: &[String], serves: &str, rescue: Option<&
          CollectMode=inactive-or-failed\n\
          # A repair stops and starts units itself.\n\
          ConditionPathExists=!{record}/executing\n\
+         ConditionPathExists=!{unwanted}\n\
          \n[Service]\nType=oneshot\n\
          ExecStart=-/usr/bin/systemctl reset-failed {units}\n\
          {starts}\
          # A failed start has removed it from under listeners that still run.\n\
          ExecStart=-/usr/bin/mkdir -p -m 0755 {directory}\n\
-         ExecStart=/usr/bin/systemctl --quiet is-active {serves}\n"
+         # A unit of Type=simple is active for a moment although its program exits at once.\n\
+         ExecStart=-/usr/bin/sleep 2\n\
+         ExecStart=/usr/bin/systemctl --quiet is-active {serves}\n\
+         # Nothing is left to be completed: who stops the unit from now on has stopped it on purpose.\n\
+         ExecStart=-/usr/bin/touch {record}/served.{instance}\n"
     );
     UnitFile { name: names::fallback(instance), text }
 }
@@ -66,15 +72,18 @@ fn socket_text(rescue: &Rescue, interfaces: &str) -> String {
          Conflicts={units}\n\
          Before={units}\n\
          OnSuccess={fallback}\n\
+         ConditionPathExists=!{unwanted}\n\
          CollectMode=inactive-or-failed\n\
          \n[Socket]\n\
          {listen}BindIPv6Only={families}\n\
          Accept=yes\n\
          FreeBind=yes\n\
-         # Nobody from outside can stop it by connecting often.\n\
+         # Nobody from outside can stop it by connecting often, or keep others out from one address.\n\
          TriggerLimitIntervalSec=0\n\
-         MaxConnections=256\n",
+         MaxConnections=1024\n\
+         MaxConnectionsPerSource=64\n",
         fallback = names::fallback(instance),
+        unwanted = names::NOT_TO_BE_RUN,
     );
     for setting in &rescue.socket_settings {
         let _ = writeln!(text, "{setting}");

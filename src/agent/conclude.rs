@@ -54,7 +54,9 @@ impl Run<'_> {
             let untouched = execution.of(name).is_none();
             for instance in outcome.instances.iter_mut().filter(|instance| instance.instance == name && untouched) {
                 instance.refusal = Some(refusal.clone());
-                instance.verdict = instance.verdict.max(Verdict::Refused).min(Verdict::Refused);
+                if instance.rescue.is_none() {
+                    instance.verdict = Verdict::Refused;
+                }
             }
         }
         let remaining = outcome.instances.iter().any(|instance| instance.refusal.is_some());

@@ -134,6 +134,11 @@ impl Run<'_> {
     pub fn repair_here(&self) -> Result<Outcome, Unexaminable> {
         let record = Record::open();
         let lock = record.as_ref().ok().map(|record| record.lock(self.deadline));
+        // Of an attempt that was killed: it would keep every fallback from starting.
+        if let (Ok(record), Some(Ok(_))) = (&record, &lock) {
+            let unmarked = record.end_execution();
+            log::debug!("fallbacks may start: {unmarked:?}");
+        }
         // The lock is held, so an intent on record is that of an interrupted repair.
         let assess = || self.assess(record.as_ref().ok().and_then(Record::intent));
         let first = assess()?;

@@ -5,12 +5,14 @@
 
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::act::record::{Record, Request};
 use crate::host::deadline::Deadline;
 use crate::host::signals::Signals;
 use crate::host::systemd::Manager;
+use crate::model::intent::Intent;
 use crate::model::plan::{Job, Trigger};
 use crate::model::unit::LoadState;
 use crate::report::{Outcome, Verdict};
@@ -99,6 +101,9 @@ pub fn follow(
     }
     let outcome = wait_for_outcome(&record, joined, manager, signals, deadline);
     record.discard_own_outcome();
+    if outcome.is_err() {
+        record.withdraw_request();
+    }
     outcome
 }
 
@@ -163,7 +168,19 @@ fn now() -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
-/// An instance is not served again although its listener was terminated: systemd is to start the program again.
-pub fn is_worth_another_attempt(outcome: &Outcome) -> bool {
-    outcome.instances.iter().any(|instance| instance.verdict == Verdict::Failed)
+/// What is on record is not served again, nor by a rescue: systemd is to start the program again.
+pub fn is_worth_another_attempt(outcome: &Outcome, intent: &Intent) -> bool {
+    intent.instances.iter().any(|intent| {
+        let Some(instance) = outcome.instances.iter().find(|instance| instance.instance == intent.instance) else {
+            // The machine could not be examined.
+            return true;
+        };
+        let is_served = |wanted: &SocketAddr| instance.addresses.iter().any(|have| have.port() == wanted.port());
+        let lost = !intent.addresses.iter().all(is_served);
+        match instance.verdict {
+            Verdict::Failed => true,
+            Verdict::Refused | Verdict::Unknown => lost && instance.rescue.is_none(),
+            _ => false,
+        }
+    })
 }

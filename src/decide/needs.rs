@@ -56,7 +56,8 @@ pub(super) fn is_to_be_started(
     let is_active = instance.service.is_active() || instance.socket.is_active();
     has(FindingCode::Down)
         || has(FindingCode::SocketDeaf)
-        || (has(FindingCode::InstanceDown) && !is_active)
+        // One that is not enabled was started by hand, and is left to whoever did.
+        || (has(FindingCode::InstanceDown) && !is_active && instance.units().iter().any(|unit| unit.is_enabled()))
         // An active unit that lost an address still serves others: it is not restarted for that.
         || (has(FindingCode::Interrupted) && !serves_by_itself(snapshot, instance))
         // A rescue is serving: a package run leaves alone what people may be using to repair the machine.

@@ -31,6 +31,15 @@ pub(super) fn by_listener(process: &Process, coverage: Option<&Coverage>) -> Res
     if missing.is_empty() { Ok(()) } else { Err(RefusalCode::AddressesNotCovered.because(&list(&missing))) }
 }
 
+/// What the instance starts is another program than the one that the listener runs.
+pub(super) fn by_own_program(process: &Process, instance: &Instance) -> Result<(), Refusal> {
+    if process.path == instance.program.path {
+        return Ok(());
+    }
+    let what = format!("{} starts {}, and not its program", instance.name(), instance.program.path.display());
+    Err(RefusalCode::UnitMissing.because(&what))
+}
+
 /// What speaks against starting or restarting these units.
 pub(super) fn by_units(units: &[&Unit]) -> Result<(), Refusal> {
     for unit in units {

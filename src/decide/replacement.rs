@@ -6,14 +6,15 @@ use std::net::SocketAddr;
 use super::findings::taken_by_others;
 use super::needs::{is_to_be_started, on_record, orphans, stale_main};
 use super::refusals::{
-    by_control_group, by_deadline, by_host, by_listener, by_per_connection, by_policy, by_program, by_units,
+    by_control_group, by_deadline, by_host, by_listener, by_own_program, by_per_connection, by_policy, by_program,
+    by_units,
 };
-use super::rescue::rescue;
-use super::role::owns;
-use crate::model::address::list;
+use super::rescue::{has_filters, rescue};
+use super::role::{is_listener, owns};
+use crate::model::address::{list, reaches};
 use crate::model::coverage::Coverage;
 use crate::model::diagnosis::{Diagnosis, FindingCode};
-use crate::model::plan::{Job, Replacement, Start, Trigger, UnitJob};
+use crate::model::plan::{Job, Replacement, RescuePlan, Start, Trigger, UnitJob};
 use crate::model::process::{ListenSocket, Process};
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
@@ -36,7 +37,8 @@ pub(super) fn replacement(
     let mut end: Vec<&Process> = Vec::new();
     for orphan in orphans(snapshot, instance, trigger) {
         // One that somebody started by hand at a port of its own does not prevent the repair of the others.
-        match by_listener(orphan, covered.as_ref()) {
+        let judged = by_listener(orphan, covered.as_ref()).and_then(|()| by_own_program(orphan, instance));
+        match judged {
             Ok(()) => end.push(orphan),
             Err(refusal) => skipped.push((orphan.pid, refusal)),
         }
@@ -54,7 +56,9 @@ pub(super) fn replacement(
             start(snapshot, instance, deaf).map_err(|refusal| with_way_out(refusal, instance, &end))?
         }
     };
-    let units: Vec<&Unit> = instance.units().into_iter().filter(|unit| start.reset.contains(&unit.name)).collect();
+    let is_involved =
+        |unit: &&Unit| start.reset.contains(&unit.name) || start.jobs.iter().any(|job| job.unit == unit.name);
+    let units: Vec<&Unit> = instance.units().into_iter().filter(is_involved).collect();
     if start.reset.contains(&instance.socket.name) {
         by_per_connection(instance)?;
     }
@@ -64,6 +68,10 @@ pub(super) fn replacement(
     let service_stops = start.jobs.iter().any(|job| job.unit == instance.name() && job.job != Job::Start);
     let restarted: Vec<&Process> =
         snapshot.processes.iter().filter(|process| service_stops && owns(&instance.service, process)).collect();
+    if let Some(session) = restarted.iter().find(|process| !is_listener(process, snapshot)) {
+        let what = format!("its main process {} is not a listener", session.pid);
+        return Err(RefusalCode::WouldKillSessions.because(&what));
+    }
     let replaced: Vec<&Process> = end.iter().chain(&restarted).copied().collect();
     // An interrupted repair has terminated the listener already: a start can only help, whatever speaks against it.
     let on_record_already = snapshot.intent_of(instance.name());
@@ -80,10 +88,18 @@ pub(super) fn replacement(
             prove = started.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
         }
     }
-    by_policy(&trials.policy, trigger, on_record_already)?;
+    by_policy(&trials.policy, trigger, on_record_already.filter(|_| replaced.is_empty()))?;
     prove.extend(on_record(snapshot, instance));
-    let keep = reached_at.union(&prove).copied().collect();
+    let keep: BTreeSet<SocketAddr> = reached_at.union(&prove).copied().collect();
+    let mut start = start;
+    if !is_equivalent_alone(instance, trial, &keep) {
+        start.service_alone = None;
+    }
     let rescue = rescue(snapshot, instance, trial, &replaced, &start);
+    if let (true, RescuePlan::None(why)) = (instance.rescue.is_active(), &rescue) {
+        let what = format!("the rescue that serves now could not be started again ({why})");
+        return Err(RefusalCode::AddressesNotCovered.because(&what));
+    }
     let owned = |processes: Vec<&Process>| processes.into_iter().cloned().collect();
     Ok(Some(Replacement { end: owned(end), restarted: owned(restarted), start, prove, keep, rescue }))
 }
@@ -158,6 +174,16 @@ fn coverage(instance: &Instance, trial: &Trial, with_socket: bool) -> Option<Cov
         return Some(Coverage::of_socket(&instance.socket));
     }
     trial.own_addresses.as_ref().map(|own| Coverage::of_sshd(own, &trial.own_device_bound))
+}
+
+/// The service without its socket would serve nothing that is not served or declared, and the socket has no rule that it
+/// would be without.
+fn is_equivalent_alone(instance: &Instance, trial: &Trial, keep: &BTreeSet<SocketAddr>) -> bool {
+    let socket = &instance.socket;
+    let allowed: BTreeSet<SocketAddr> = keep.iter().copied().chain(socket.reached_at()).collect();
+    let is_allowed = |address: &SocketAddr| allowed.iter().any(|have| reaches(*have, *address));
+    let own = trial.own_addresses.as_ref();
+    own.is_some_and(|own| own.iter().all(is_allowed)) && !socket.device_bound && !has_filters(&trial.socket_files)
 }
 
 /// The restart of an active service: systemd ends its stale main process itself. A SIGTERM by hand would count as a clean

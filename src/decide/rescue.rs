@@ -200,6 +200,11 @@ pub(super) fn rescue(
     })
 }
 
+/// A socket unit filters who may connect to it.
+pub(super) fn has_filters(socket_files: &[String]) -> bool {
+    !only(&section(socket_files, "Socket"), FILTERS).is_empty()
+}
+
 /// The settings in a section of a unit's files, one a line, continuations joined (config_parse in systemd's
 /// conf-parser.c).
 fn section(files: &[String], name: &str) -> Vec<String> {

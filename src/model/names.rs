@@ -22,17 +22,23 @@ pub fn stem(unit: &str) -> &str {
     unit.rsplit_once('.').map_or(unit, |(stem, _)| stem)
 }
 
+/// The part of our units' names that tells the instance: systemd takes what follows a first "@" for the name of an
+/// instance of a template.
+fn own_stem(unit: &str) -> String {
+    stem(unit).replace('@', "-at-")
+}
+
 /// The socket unit of an instance's rescue.
 pub fn rescue_socket(instance: &str) -> String {
-    format!("sshd-mend-rescue-{}.socket", stem(instance))
+    format!("sshd-mend-rescue-{}.socket", own_stem(instance))
 }
 
 /// What [`rescue_socket`] starts for each connection.
 pub fn rescue_service(instance: &str) -> String {
-    format!("sshd-mend-rescue-{}@.service", stem(instance))
+    format!("sshd-mend-rescue-{}@.service", own_stem(instance))
 }
 
 /// The unit that starts an instance again, or else its rescue, without any program of ours.
 pub fn fallback(instance: &str) -> String {
-    format!("sshd-mend-fallback-{}.service", stem(instance))
+    format!("sshd-mend-fallback-{}.service", own_stem(instance))
 }

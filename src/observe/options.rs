@@ -15,11 +15,23 @@ pub fn options(service: &Unit) -> Vec<String> {
         service.environment.iter().filter_map(|line| line.split_once('=')).map(owned).collect();
     for file in &service.environment_files {
         if let Ok(bytes) = std::fs::read(file) {
-            let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-            environment.extend(lines.filter_map(assignment));
+            // A backslash at the end of a line continues it.
+            let text = String::from_utf8_lossy(&bytes).replace("\\\n", "");
+            environment.extend(text.lines().filter(|line| !line.contains('\u{fffd}')).filter_map(assignment));
         }
     }
     without_mode(&expand(&exec.arguments, &environment))
+}
+
+/// Everything that decides the options can be read. A pattern in `EnvironmentFile=` is systemd's to expand (glob(7)).
+pub fn are_known(service: &Unit) -> bool {
+    service.environment_files.iter().all(|file| match std::fs::read(file) {
+        Ok(_) => true,
+        Err(error) => {
+            let is_pattern = file.to_string_lossy().contains(['*', '?', '[']);
+            error.kind() == std::io::ErrorKind::NotFound && !is_pattern
+        }
+    })
 }
 
 fn owned((key, value): (&str, &str)) -> (String, String) {

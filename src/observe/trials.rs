@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::options::options;
+use super::options::{are_known, options};
 use super::policy::{self, POLICY_RC_D};
 use super::{control_group, package, server};
 use crate::host::deadline::Deadline;
@@ -47,7 +47,8 @@ fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial 
         own_addresses: declared.map(|declared| declared.into_keys().collect()),
         package: package::package(program, deadline),
         options,
-        service_files: texts(&unit.files),
+        // What cannot be read of its environment may be a rule, too.
+        service_files: if are_known(unit) { texts(&unit.files) } else { Vec::new() },
         socket_files: texts(&instance.socket.files),
         other_processes: other_processes(snapshot, instance),
     }

@@ -216,6 +216,9 @@ fn conclusion(outcome: &Outcome) -> String {
             "{reach}, but sshd still runs the version from before the upgrade: its security fixes are not in force{advice}"
         ),
         Verdict::AtRisk => format!("{reach}; what is said above needs attention{advice}"),
+        Verdict::Stopped if !outcome.listeners.is_empty() => {
+            format!("`sshd-mend repair` leaves as it is what somebody stopped; {reach} where sshd listens")
+        }
         Verdict::Stopped => {
             "nobody can log in. `sshd-mend repair` leaves it as it is, since somebody stopped it".to_owned()
         }
@@ -235,6 +238,9 @@ fn conclusion(outcome: &Outcome) -> String {
             format!("what was done could not be verified in full; {reach}{sessions}. See: journalctl -t sshd-mend")
         }
         Verdict::Rescued => rescued(outcome, &sessions),
+        Verdict::Refused if outcome.done.iter().any(|done| done.ok && is_replacement(&done.step)) => {
+            format!("not everything was repaired, for the reason above; {reach}")
+        }
         Verdict::Refused => format!("nothing was terminated, and {reach}"),
         Verdict::Failed => {
             let failed = outcome.instances.iter().filter(|instance| instance.verdict == Verdict::Failed);
@@ -295,10 +301,15 @@ fn nobody(outcome: &Outcome) -> String {
 /// What to do next. Nothing where a refusal says it.
 fn advice(outcome: &Outcome) -> &'static str {
     match (&outcome.refusal, outcome.plan.is_empty()) {
-        (Some(_), _) => "",
+        (Some(_), false) => ". `sudo sshd-mend repair` does the rest",
+        (Some(_), true) => "",
         (None, true) => ". `sshd-mend repair` would change nothing",
         (None, false) => ". To repair it: sudo sshd-mend repair",
     }
+}
+
+fn is_replacement(step: &Step) -> bool {
+    matches!(step, Step::Terminate { .. } | Step::RestartUnit { .. })
 }
 
 fn rescued(outcome: &Outcome, sessions: &str) -> String {

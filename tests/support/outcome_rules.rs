@@ -142,12 +142,12 @@ impl Case<'_> {
                 let replaced =
                     |pid: i32| replacement.end.iter().chain(&replacement.restarted).any(|process| process.pid == pid);
                 let afresh = self.after.served_by(self.index, |process| !(process.old && replaced(process.facts.pid)));
-                let missing = unreached(&replacement.prove, &afresh);
+                let missing = unreached(&replacement.keep, &afresh);
                 check(missing.is_empty(), &format!("{missing:?} is not served by a fresh listener: {end:?}"))?;
                 check(intent.is_none() || unwritten, "it serves, and is still on record")
             }
             End::Rescued => {
-                let missing = unreached(&replacement.prove, &now);
+                let missing = unreached(&replacement.keep, &now);
                 check(missing.is_empty(), &format!("{missing:?} is served by no rescue: {end:?}"))?;
                 check(self.rescue_is_active(), "no rescue serves")?;
                 check(intent.is_some(), "a rescue serves off the record")

@@ -243,6 +243,8 @@ impl Case<'_> {
     fn addresses(&self) -> Held {
         let serving = self.serving();
         for socket in self.ended().into_iter().flat_map(|process| &process.sockets) {
+            let address = socket.address;
+            check(self.replacement.prove.contains(&address), &format!("{address} is not proven"))?;
             for address in reached_at(socket) {
                 let covered = match &serving {
                     Some(serving) => serving.iter().any(|have| {
@@ -252,12 +254,13 @@ impl Case<'_> {
                     None => self.after_aid,
                 };
                 check(covered, &format!("{address} would not be served any more"))?;
-                check(self.replacement.prove.contains(&address), &format!("{address} is not proven"))?;
+                check(self.replacement.keep.contains(&address), &format!("{address} is not put on record"))?;
             }
         }
         let on_record = self.intent.iter().flat_map(|intent| &intent.addresses);
         let rescued = tcp(&self.instance.rescue).filter(|_| self.replacement.start.stop_rescue.is_some());
         let owed: BTreeSet<SocketAddr> = on_record.copied().chain(rescued).collect();
+        check(self.replacement.prove.is_subset(&self.replacement.keep), "something is proven off the record")?;
         check(owed.is_subset(&self.replacement.prove), "an address of the record or the rescue is not proven")
     }
 

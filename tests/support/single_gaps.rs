@@ -146,3 +146,13 @@ fn what_a_dead_rescue_does_not_serve_is_lost_whatever_each_probe_said() {
     done.assert_holds();
     assert_eq!(done.end("ssh.service"), End::Lost(addresses(&["0.0.0.0:22", "[::]:22"])));
 }
+
+#[test]
+fn what_a_failed_service_behind_its_socket_served_is_named_as_lost() {
+    let activated =
+        Layout { shape: Shape::Activated, listen: vec!["[::]:22"], socket_enabled: true, ..Layout::default() };
+    let faults = Faults { jobs: vec![Fate::Dies, Fate::Refused], resets: vec![false, true], ..Faults::default() };
+    let done = executed(&build(&[activated]), &faults);
+    done.assert_holds();
+    assert_eq!(done.end("ssh.service"), End::Lost(addresses(&["0.0.0.0:22", "[::]:22"])));
+}
