@@ -79,7 +79,7 @@ pub fn prepare(plan: &Plan, machine: &impl Machine) -> Vec<StepOutcome> {
 
 /// Takes instances off the record that serve again.
 pub fn settle(instances: &[String], machine: &impl Machine) {
-    let Some(mut intent) = machine.intent() else { return };
+    let mut intent = machine.intent().unwrap_or_default();
     intent.instances.retain(|intent| !instances.contains(&intent.instance));
     let written = machine.write_intent(intent);
     log::debug!("off the record: {instances:?}: {written:?}");

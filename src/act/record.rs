@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::host::deadline::Deadline;
-use crate::model::intent::{InstanceIntent, Intent};
+use crate::model::intent::Intent;
 use crate::model::names::{self, RECORD};
 use crate::model::plan::Trigger;
 
@@ -120,13 +120,26 @@ impl Record {
     /// The intents that are on record for this boot.
     pub fn intent(&self) -> Option<Intent> {
         let of_this_boot = |intent: &Intent| boot_id().is_ok_and(|boot_id| boot_id == intent.boot_id);
-        let is_open = |announced: &InstanceIntent| {
-            let mark = format!("{SERVED}.{}", announced.instance);
-            rustix::fs::statat(&self.0, mark, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_err()
-        };
         let mut intent = self.read(INTENT).filter(of_this_boot)?;
-        intent.instances.retain(is_open);
+        intent.instances.retain(|announced| !self.is_served(&announced.instance));
         Some(intent).filter(|intent| !intent.instances.is_empty())
+    }
+
+    /// Instances on record that were started again without this program, see [`SERVED`].
+    pub fn served(&self) -> Vec<String> {
+        let announced = self.read::<Intent>(INTENT).map(|intent| intent.instances).unwrap_or_default();
+        announced.into_iter().map(|intent| intent.instance).filter(|instance| self.is_served(instance)).collect()
+    }
+
+    /// What [`Self::served`] says about an instance has been dealt with.
+    pub fn discard_served(&self, instance: &str) {
+        let removed = self.remove(&format!("{SERVED}.{instance}"));
+        log::debug!("{instance} is off the record: {removed:?}");
+    }
+
+    fn is_served(&self, instance: &str) -> bool {
+        let mark = format!("{SERVED}.{instance}");
+        rustix::fs::statat(&self.0, mark, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Takes the intents off the record: what they announced is done.

@@ -52,8 +52,6 @@ pub fn fallback(instance: &str, units: &[String], serves: &str, rescue: Option<&
          {starts}\
          # A failed start has removed it from under listeners that still run.\n\
          ExecStart=-/usr/bin/mkdir -p -m 0755 {directory}\n\
-         # A unit of Type=simple is active for a moment although its program exits at once.\n\
-         ExecStart=-/usr/bin/sleep 2\n\
          ExecStart=/usr/bin/systemctl --quiet is-active {serves}\n\
          # Nothing is left to be completed: who stops the unit from now on has stopped it on purpose.\n\
          ExecStart=-/usr/bin/touch {record}/served.{instance}\n"

@@ -195,11 +195,19 @@ impl Run<'_> {
 
     /// Takes off the record what is done: by the unit itself, by a person, by a repair that was cut off after its end.
     fn settle(&self, assessment: &Assessment) {
-        if assessment.plan.settled.is_empty() {
+        let record = Record::open_existing().ok();
+        let is_rescued =
+            |name: &String| assessment.snapshot.instance(name).is_some_and(|instance| instance.rescue.is_active());
+        let mut done: Vec<String> = record.as_ref().map(Record::served).unwrap_or_default();
+        done.retain(|name| !is_rescued(name));
+        done.extend(assessment.plan.settled.iter().cloned());
+        if done.is_empty() {
             return;
         }
-        let record = Record::open_existing().ok();
-        act::execute::settle(&assessment.plan.settled, &self.host(assessment, record.as_ref()));
+        act::execute::settle(&done, &self.host(assessment, record.as_ref()));
+        for instance in &done {
+            record.iter().for_each(|record| record.discard_served(instance));
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub fn holds(before: &Truth, world: &World, plan: &Plan, execution: &Execution) 
         let replacement = plan.replacements().find(|(instance, _)| *instance == name).map(|(_, found)| found);
         let held = match (replacement, execution.of(name)) {
             (Some(replacement), Some(done)) => {
-                case.replaced(replacement, &done.end).and_then(|()| case.restarted(replacement, done))
+                case.replaced(replacement, &done.end).and_then(|()| case.steps(replacement, done))
             }
             (Some(_), None) => Err("nothing is said about it".to_owned()),
             (None, _) => case.untouched().and(case.rescue()),
@@ -167,12 +167,15 @@ impl Case<'_> {
         }
     }
 
-    /// A restart that left the old listener in place did not succeed.
-    fn restarted(&self, replacement: &Replacement, done: &InstanceExecution) -> Held {
+    /// A restart that left the old listener in place did not succeed, and a dead listener does not serve.
+    fn steps(&self, replacement: &Replacement, done: &InstanceExecution) -> Held {
         let is_left = |process: &Process| self.after.processes.iter().any(|left| left.facts == *process);
-        let is_success = |step: &StepOutcome| matches!(step.step, Step::RestartUnit { .. }) && step.result.is_ok();
-        let succeeded = done.steps.iter().any(is_success);
-        check(!(succeeded && replacement.restarted.iter().any(is_left)), "a restart that did nothing is a success")
+        let restarted = |step: &StepOutcome| matches!(step.step, Step::RestartUnit { .. }) && step.result.is_ok();
+        let succeeded = done.steps.iter().any(restarted);
+        check(!(succeeded && replacement.restarted.iter().any(is_left)), "a restart that did nothing is a success")?;
+        let dead = done.steps.iter().any(|step| matches!(step.result, Err(Failure::Dead(_))));
+        let serves = matches!(done.end, End::Served | End::Unverified(_) | End::Rescued);
+        check(!(dead && serves), "a listener that closes every connection counts as serving")
     }
 
     fn rescue_is_active(&self) -> bool {

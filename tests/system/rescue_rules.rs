@@ -216,3 +216,48 @@ fn a_rescue_that_closes_every_connection_is_no_rescue() {
     machine.assert_login();
     machine.sh("sshd-mend check && [ ! -e /run/sshd-mend/intent ]").ok();
 }
+
+/// A start by hand ends the rescue and what is on record: a stop after it is the administrator's.
+#[test]
+fn what_is_stopped_after_a_start_by_hand_stays_stopped() {
+    let machine = Machine::with_package("trixie");
+    machine.replace_program("/usr/sbin/sshd");
+    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false");
+    assert_eq!(machine.sh("sshd-mend repair").status, 2, "it is rescued");
+    machine.assert_login();
+    machine.remove_drop_in("ssh.service");
+    machine.sh("systemctl start ssh.service").ok();
+    machine.wait_until("the fallback has ended", |machine| {
+        machine.active("sshd-mend-fallback-ssh.service") == "inactive" && machine.active("ssh.service") == "active"
+    });
+    machine.sh("systemctl stop ssh.service; sshd-mend hook").ok();
+    assert_eq!(machine.sh("ss -Hltn 'sport = :22'").ok().stdout, "", "the hook opened what was closed");
+    let check = machine.sh("sshd-mend check --json");
+    assert_eq!((check.status, &check.json()["verdict"]), (2, &"stopped".into()), "{check:#?}");
+}
+
+#[test]
+fn an_administrator_can_close_a_rescue() {
+    for close in [
+        "systemctl mask --now sshd-mend-rescue-ssh.socket",
+        "touch /etc/ssh/sshd_not_to_be_run; systemctl stop sshd-mend-rescue-ssh.socket",
+    ] {
+        let machine = Machine::with_package("trixie");
+        machine.replace_program("/usr/sbin/sshd");
+        machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false");
+        assert_eq!(machine.sh("sshd-mend repair").status, 2, "it is rescued");
+        machine.assert_login();
+        machine.sh(close).ok();
+        machine.wait_until("the fallback has ended", |machine| {
+            machine.sh("systemctl list-jobs --no-legend 'sshd-mend-*'").stdout.is_empty()
+                && machine.active("sshd-mend-fallback-ssh.service") != "activating"
+        });
+        machine.sh("sshd-mend hook").ok();
+        assert_eq!(
+            machine.sh("ss -Hltn 'sport = :22'").ok().stdout,
+            "",
+            "{close}: it is open again\n{}",
+            machine.state()
+        );
+    }
+}
