@@ -186,7 +186,7 @@ fn tried(service: impl FnOnce(&mut Unit)) -> Trial {
     service(&mut machine.instances[0].service);
     let limit = Deadline::after(Duration::from_secs(20));
     let trials = trials(&machine, &["ssh.service".to_owned()], false, limit);
-    trials.instances.get("ssh.service").expect("a trial").clone()
+    trials.get("ssh.service").expect("a trial").clone()
 }
 
 /// Comments in Latin-1: systemd reads over the comment, and so must we. A rule or an option that is not seen is lost.

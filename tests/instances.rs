@@ -169,7 +169,7 @@ const SPOILS: &[Spoil] = &[
     }),
     (RefusalCode::ConfigInvalid, |_, trials| of(trials).config = Check::Failed("x".into())),
     (RefusalCode::BinaryUnusable, |_, trials| of(trials).handshake = Check::Failed("x".into())),
-    (RefusalCode::BinaryUnusable, |_, trials| trials.instances.retain(|name, _| name != SECOND)),
+    (RefusalCode::BinaryUnusable, |_, trials| trials.retain(|name, _| name != SECOND)),
     (RefusalCode::BinaryMissing, |machine, _| machine.instances[1].program.file = None),
     (RefusalCode::AddressesNotCovered, |_, trials| *of(trials) = serves(&["0.0.0.0:22"])),
     (RefusalCode::AddressesNotCovered, |_, trials| of(trials).own_addresses = None),
@@ -179,6 +179,7 @@ const SPOILS: &[Spoil] = &[
         machine.instances[1].service.kill_mode = KillMode::ControlGroup;
         of(trials).other_processes = OtherProcesses::Known(vec![90]);
     }),
+    (RefusalCode::TimedOut, |_, trials| of(trials).timed_out = true),
 ];
 
 fn of(trials: &mut Trials) -> &mut Trial {
@@ -204,11 +205,12 @@ fn a_refusal_of_one_instance_leaves_the_replacement_of_the_other_in_the_plan() {
 
 #[test]
 fn a_refusal_of_the_main_instance_leaves_the_replacement_of_the_second_in_the_plan() {
-    let spoils: [fn(&mut Snapshot, &mut Trials); 4] = [
+    let spoils: [fn(&mut Snapshot, &mut Trials); 5] = [
+        |_, trials| trial(trials, "ssh.service").timed_out = true,
         |machine, _| machine.instances[0].service.job = true,
         |machine, _| machine.processes[0].traced = true,
         |_, trials| trial(trials, "ssh.service").config = Check::Failed("x".into()),
-        |_, trials| trials.instances.retain(|name, _| name == SECOND),
+        |_, trials| trials.retain(|name, _| name == SECOND),
     ];
     for spoil in spoils {
         let (mut machine, mut trials) = (second_instance(incident()), ready());
@@ -262,8 +264,8 @@ fn a_unit_that_was_asked_for_by_an_alias_owns_its_listener() {
     assert!(!found.listeners[0].orphan);
     assert!(found.has_for("sshd.service", FindingCode::StaleService));
     let mut trials = ready();
-    let trial = trials.instances.remove("ssh.service").expect("a trial");
-    trials.instances.insert("sshd.service".into(), trial);
+    let trial = trials.remove("ssh.service").expect("a trial");
+    trials.insert("sshd.service".into(), trial);
     let steps = short(&planned(&machine, &trials, Trigger::Hook));
     assert_eq!(steps, "reset-failed sshd.service, restart sshd.service, probe 0.0.0.0:22, probe [::]:22");
 }

@@ -12,7 +12,7 @@ use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::Process;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::Snapshot;
-use sshd_mend::model::trial::{Policy, Trials};
+use sshd_mend::model::trial::Policy;
 use sshd_mend::model::unit::{ActiveState, Unit};
 use support::*;
 
@@ -67,7 +67,8 @@ fn an_intent_for_one_instance_starts_no_other() {
 #[test]
 fn an_intent_for_one_instance_overrides_policy_rc_d_for_no_other() {
     let machine = Snapshot { intent: intent(vec![of_second()]), ..second_terminated(incident()) };
-    let denied = Trials { policy: Policy::Denies("it denies".into()), ..ready() };
+    let mut denied = ready();
+    trial(&mut denied, "ssh.service").policy = Policy::Denies("it denies".into());
     let plan = planned(&machine, &denied, Trigger::Hook);
     assert_eq!(refused(&plan, "ssh.service"), Some(RefusalCode::PolicyRcD));
     assert_eq!(short(&plan), "reset-failed sshd-2222.service, start sshd-2222.service, probe 0.0.0.0:2222");
@@ -198,7 +199,7 @@ fn an_instance_whose_unit_is_gone_stays_critical_and_on_record() {
 #[test]
 fn an_address_that_a_stranger_holds_is_not_served_again() {
     let mut machine = Snapshot { intent: intent(vec![of_second()]), ..second_terminated(healthy()) };
-    machine.foreign = addresses(&["0.0.0.0:2222"]).into_iter().collect();
+    machine.foreign = sockets(&["0.0.0.0:2222"]);
     let mut contained = Process { sockets: sockets(&["0.0.0.0:2222"]), ..listener(81) };
     contained.surroundings.pid_namespace = false;
     machine.processes.push(contained);

@@ -61,7 +61,7 @@ fn its_program_is_not_called_unusable() {
     machine.instances[1].service.own_network = true;
     let to_try = instances_to_try(&machine, &diagnose(&machine), Trigger::Repair);
     let mut trials = ready();
-    trials.instances.retain(|name, _| to_try.contains(name));
+    trials.retain(|name, _| to_try.contains(name));
     let plan = planned(&machine, &trials, Trigger::Repair);
     assert_ne!(refused(&plan, SECOND), Some(RefusalCode::BinaryUnusable), "{plan:?}");
     assert!(!plan.replaces(), "{plan:?}");
@@ -71,7 +71,7 @@ fn its_program_is_not_called_unusable() {
 fn another_program_at_an_address_of_the_hosts_is_not_in_its_way() {
     let mut machine = elsewhere();
     machine.instances[1].wanted = addresses(&["0.0.0.0:2222"]);
-    machine.foreign = addresses(&["0.0.0.0:2222"]).into_iter().collect();
+    machine.foreign = sockets(&["0.0.0.0:2222"]);
     assert_eq!(findings(&machine), [("not-examined", Warning)]);
 }
 

@@ -10,7 +10,6 @@ use sshd_mend::model::plan::Trigger;
 use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::Process;
 use sshd_mend::model::snapshot::Snapshot;
-use sshd_mend::model::trial::Trials;
 use sshd_mend::model::unit::{ActiveState, Enablement, Unit};
 use support::*;
 
@@ -48,7 +47,7 @@ fn rescued() -> Snapshot {
 /// Another program holds these addresses, and ssh.service would serve at port 22.
 fn taken(mut machine: Snapshot, foreign: &[&str]) -> Snapshot {
     machine.instances[0].wanted = addresses(&["0.0.0.0:22", "[::]:22"]);
-    machine.foreign = addresses(foreign).into_iter().collect();
+    machine.foreign = sockets(foreign);
     machine
 }
 
@@ -235,7 +234,8 @@ fn an_interrupted_repair_is_completed_though_the_program_fails() {
 /// The same if the deadline has passed: once a listener was signalled, the start has to follow.
 #[test]
 fn an_interrupted_repair_is_completed_though_time_ran_out() {
-    let trials = Trials { timed_out: true, ..ready() };
+    let mut trials = ready();
+    trial(&mut trials, "ssh.service").timed_out = true;
     for trigger in [Trigger::Repair, Trigger::Hook] {
         assert_eq!(decided(&planned(&interrupted(), &trials, trigger)), START_BOTH);
     }

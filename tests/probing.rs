@@ -53,9 +53,9 @@ fn where_the_units_would_serve_is_looked_up_where_somebody_else_may() {
     assert_eq!(instances_in_doubt(&machine), [1]);
     assert_eq!(instances_in_doubt(&incident()), [0]);
     let mut machine = second_instance(healthy());
-    machine.foreign = addresses(&["127.0.0.1:80"]).into_iter().collect();
+    machine.foreign = sockets(&["127.0.0.1:80"]);
     assert_eq!(instances_in_doubt(&machine), [0; 0], "a port of nobody's");
-    machine.foreign = addresses(&["127.0.0.1:22"]).into_iter().collect();
+    machine.foreign = sockets(&["127.0.0.1:22"]);
     assert_eq!(instances_in_doubt(&machine), [0, 1], "whose it is, is not known yet");
 }
 

@@ -184,7 +184,7 @@ const GUARDS: &[(&str, Spoil)] = &[
     ("known good", |_, t| trial(t, "ssh.service").handshake = Check::Failed("x".into())),
     ("known good", |_, t| trial(t, SECOND).handshake = Check::NeedsRuntimeDirectory),
     ("known good", |m, _| m.instances[0].program.file = None),
-    ("without a trial", |_, t| drop(t.instances.remove(SECOND))),
+    ("without a trial", |_, t| drop(t.remove(SECOND))),
     ("unconfigured", |_, t| trial(t, "ssh.service").package = Package::Unconfigured("x".into())),
     ("masked, missing", |m, _| socket(m).load = LoadState::Masked),
     ("masked, missing", |m, _| service(m).load = LoadState::NotFound),
@@ -208,8 +208,8 @@ const GUARDS: &[(&str, Spoil)] = &[
     ("is not proven", |m, _| m.processes[1].sockets = support::sockets(&["0.0.0.0:2222", "127.0.0.1:2222"])),
     ("is not to be run", |m, _| m.host.shutting_down = true),
     ("is not to be run", |m, _| m.host.not_to_be_run = true),
-    ("not everything was tried", |_, t| t.timed_out = true),
-    ("policy-rc.d", |_, t| t.policy = Policy::Denies("x".into())),
+    ("not everything was tried", |_, t| t.values_mut().for_each(|trial| trial.timed_out = true)),
+    ("policy-rc.d", |_, t| t.values_mut().for_each(|trial| trial.policy = Policy::Denies("x".into()))),
     ("of the record or the rescue is not proven", |m, _| interrupted(m)),
     ("at fewer addresses", |m, _| {
         let name = m.instances[1].rescue.name.clone();

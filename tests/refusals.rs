@@ -44,8 +44,8 @@ const ROWS: &[Row] = &[
     (RefusalCode::PackageUnconfigured, |_, trials| of_main(trials).package = Package::Unconfigured("unpacked".into())),
     (RefusalCode::ConfigInvalid, |_, trials| of_main(trials).config = Check::Failed("line 3: Bad".into())),
     (RefusalCode::BinaryUnusable, |_, trials| of_main(trials).handshake = Check::Failed("closed".into())),
-    (RefusalCode::BinaryUnusable, |_, trials| trials.instances.clear()),
-    (RefusalCode::TimedOut, |_, trials| trials.timed_out = true),
+    (RefusalCode::BinaryUnusable, |_, trials| trials.clear()),
+    (RefusalCode::TimedOut, |_, trials| of_main(trials).timed_out = true),
     (RefusalCode::AddressesNotCovered, |machine, _| machine.instances[0].socket.ipv6_only = true),
     (RefusalCode::AddressesNotCovered, |machine, _| {
         machine.instances[0].socket.listen = vec![Listen::parse("127.0.0.1:22")];
@@ -60,7 +60,7 @@ const ROWS: &[Row] = &[
     }),
     (RefusalCode::ForeignListener, |machine, _| {
         machine.instances[0].socket.listen.push(Listen::parse("0.0.0.0:2200"));
-        machine.foreign = addresses(&["127.0.0.1:2200"]).into_iter().collect();
+        machine.foreign = sockets(&["127.0.0.1:2200"]);
     }),
 ];
 
@@ -143,7 +143,8 @@ fn every_refusal_that_a_plan_can_have_has_a_row() {
 
 #[test]
 fn policy_rc_d_binds_the_hook_only() {
-    let trials = Trials { policy: Policy::Denies("it denies".into()), ..ready() };
+    let mut trials = ready();
+    of_main(&mut trials).policy = Policy::Denies("it denies".into());
     let mut down = incident();
     down.processes.clear();
     let mut stale_service = healthy();
@@ -156,9 +157,36 @@ fn policy_rc_d_binds_the_hook_only() {
     }
 }
 
+/// Any user can take [::]:2222 for IPv6 alone where an sshd serves IPv4 only.
+#[test]
+fn another_program_beside_what_is_served_does_not_prevent_the_replacement() {
+    let mut machine = second_instance(incident());
+    machine.foreign = sockets(&["[::]:2222", "127.0.0.1:80"]);
+    let mut trials = ready();
+    for declared in [vec!["0.0.0.0:2222"], vec!["0.0.0.0:2222", "[::]:2222"]] {
+        trial(&mut trials, SECOND).own_addresses = Some(addresses(&declared));
+        let plan = planned(&machine, &trials, Trigger::Hook);
+        assert_eq!(plan.refusals().next(), None, "{declared:?}");
+        assert!(plan.replacements().any(|(name, _)| name == SECOND), "{declared:?}");
+    }
+}
+
+/// policy-rc.d is asked about each instance's own units.
+#[test]
+fn policy_rc_d_denies_one_instance_and_not_the_other() {
+    let mut trials = ready();
+    of_main(&mut trials).policy = Policy::Denies("it denies".into());
+    let machine = second_instance(incident());
+    let plan = planned(&machine, &trials, Trigger::Hook);
+    let refused: Vec<(&str, RefusalCode)> = plan.refusals().map(|(name, refusal)| (name, refusal.code)).collect();
+    assert_eq!(refused, [("ssh.service", RefusalCode::PolicyRcD)]);
+    assert_eq!(plan.replacements().map(|(name, _)| name).collect::<Vec<_>>(), [SECOND]);
+}
+
 #[test]
 fn policy_rc_d_leaves_first_aid_to_the_hook() {
-    let trials = Trials { policy: Policy::Denies("it denies".into()), ..ready() };
+    let mut trials = ready();
+    of_main(&mut trials).policy = Policy::Denies("it denies".into());
     let mut machine = incident();
     machine.host.runtime_directory = false;
     let plan = planned(&machine, &trials, Trigger::Hook);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use sshd_mend::model::plan::{Rescue, RescuePlan, Trigger};
+use sshd_mend::model::plan::{Job, Rescue, RescuePlan, Start, Trigger, UnitJob};
 use sshd_mend::model::process::{ListenSocket, Process};
 use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::trial::{Check, Trials};
@@ -59,8 +59,13 @@ fn it_serves_what_the_terminated_listener_served_as_the_units_would() {
     let expected = Rescue {
         instance: "ssh.service".into(),
         conflicts: vec!["ssh.service".into(), "ssh.socket".into()],
-        units: vec!["ssh.socket".into(), "ssh.service".into()],
-        serves: "ssh.service".into(),
+        start: Start {
+            reset: vec!["ssh.socket".into(), "ssh.service".into()],
+            jobs: ["ssh.socket", "ssh.service"].map(|unit| UnitJob::new(Job::Start, unit)).into(),
+            service_alone: Some("ssh.service".into()),
+            serves: "ssh.service".into(),
+            ..Start::default()
+        },
         addresses: addresses(&["[::]:22"]),
         ipv6_only: false,
         program: "/usr/sbin/sshd".into(),
@@ -149,7 +154,7 @@ fn the_rescue_of_one_instance_has_nothing_of_another() {
     let machine = second_instance(incident());
     let second = prepared(&machine, &trials, SECOND);
     assert_eq!(
-        (second.conflicts, second.units, second.serves.as_str()),
+        (second.conflicts, second.start.units(), second.start.serves.as_str()),
         (vec![SECOND.into()], vec![SECOND.into()], SECOND)
     );
     assert_eq!((second.addresses, second.service_settings), (addresses(&["0.0.0.0:2222"]), vec!["UMask=077".into()]));

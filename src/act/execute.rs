@@ -158,8 +158,7 @@ impl<M: Machine> Work<'_, M> {
             RescuePlan::Prepared(_) => true,
             RescuePlan::None(why) => {
                 log::debug!("{} has no rescue: {why}", self.instance);
-                let units = replacement.start.units();
-                self.machine.write_fallback(self.instance, &units, &replacement.start.serves)?;
+                self.machine.write_fallback(self.instance, &replacement.start)?;
                 false
             }
         };

@@ -22,7 +22,7 @@ use crate::model::address::INTERFACES;
 use crate::model::diagnosis::Role;
 use crate::model::intent::Intent;
 use crate::model::names::{self, RUNTIME_DIRECTORY, RUNTIME_UNITS};
-use crate::model::plan::{Job, Rescue};
+use crate::model::plan::{Job, Rescue, Start};
 use crate::model::probe::Probe;
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::Snapshot;
@@ -94,9 +94,15 @@ impl Host<'_> {
     fn write_units(&self, units: &[UnitFile]) -> io::Result<()> {
         std::fs::create_dir_all(RUNTIME_UNITS)?;
         for unit in units {
-            let path = Path::new(RUNTIME_UNITS).join(&unit.name);
-            std::fs::write(&path, &unit.text)?;
-            rustix::fs::chmod(&path, Mode::from_raw_mode(0o644))?;
+            // A rescue that is active keeps its files until the new ones are whole. systemd ignores hidden files.
+            let new = Path::new(RUNTIME_UNITS).join(format!(".{}", unit.name));
+            let written = std::fs::write(&new, &unit.text)
+                .and_then(|()| Ok(rustix::fs::chmod(&new, Mode::from_raw_mode(0o644))?))
+                .and_then(|()| std::fs::rename(&new, Path::new(RUNTIME_UNITS).join(&unit.name)));
+            if written.is_err() {
+                let _ = std::fs::remove_file(&new);
+            }
+            written?;
         }
         // systemd reads a unit that is not loaded from its file. A reload would be a risk for other units: one that
         // changes the addresses of an active socket closes its descriptors.
@@ -172,8 +178,8 @@ impl<'a> Machine for Host<'a> {
         self.write_units(&rescue_units::units(rescue, &interfaces))
     }
 
-    fn write_fallback(&self, instance: &str, units: &[String], serves: &str) -> io::Result<()> {
-        self.write_units(&[rescue_units::fallback(instance, units, serves, None)])
+    fn write_fallback(&self, instance: &str, start: &Start) -> io::Result<()> {
+        self.write_units(&[rescue_units::fallback(instance, start, None)])
     }
 
     fn remove_rescue(&self, instance: &str) {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::model::intent::Intent;
-use crate::model::plan::{Job, Rescue};
+use crate::model::plan::{Job, Rescue, Start};
 use crate::model::probe::Probe;
 use crate::model::process::Process;
 
@@ -84,7 +84,7 @@ pub trait Machine {
     ///
     /// # Errors
     /// It could not be written.
-    fn write_fallback(&self, instance: &str, units: &[String], serves: &str) -> io::Result<()>;
+    fn write_fallback(&self, instance: &str, start: &Start) -> io::Result<()>;
 
     /// Removes what [`Self::write_rescue`] and [`Self::write_fallback`] have written.
     fn remove_rescue(&self, instance: &str);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use crate::model::address;
 use crate::model::names;
-use crate::model::plan::Rescue;
+use crate::model::plan::{Rescue, Start};
 
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,14 +25,20 @@ pub fn units(rescue: &Rescue, interfaces: &str) -> Vec<UnitFile> {
     vec![
         UnitFile { name: socket.clone(), text: socket_text(rescue, interfaces) },
         UnitFile { name: names::rescue_service(&rescue.instance), text: service_text(rescue) },
-        fallback(&rescue.instance, &rescue.units, &rescue.serves, Some(&socket)),
+        fallback(&rescue.instance, &rescue.start, Some(&socket)),
     ]
 }
 
 /// The unit that starts an instance again, or else its rescue if it has one.
-pub fn fallback(instance: &str, units: &[String], serves: &str, rescue: Option<&str>) -> UnitFile {
-    let starts: String = units.iter().map(|unit| format!("ExecStart=-/usr/bin/systemctl start {unit}\n")).collect();
+pub fn fallback(instance: &str, start: &Start, rescue: Option<&str>) -> UnitFile {
+    let serves = &start.serves;
+    let units = start.units();
+    let starts: Vec<String> =
+        units.iter().map(|unit| format!("ExecStart=-/usr/bin/systemctl start {unit}\n")).collect();
     let units = units.join(" ");
+    // The service alone would serve more than its socket, or by weaker rules. `is-active` succeeds if one of them is.
+    let only_together = format!("ExecStart=/usr/bin/systemctl --quiet is-active {units}\n");
+    let starts = starts.join(if start.service_alone.is_some() { "" } else { &only_together });
     let on_failure = rescue.map(|socket| format!("OnFailure={socket}\n")).unwrap_or_default();
     let after = rescue.map(|socket| format!(" {socket}")).unwrap_or_default();
     let record = names::RECORD;
@@ -50,11 +56,11 @@ pub fn fallback(instance: &str, units: &[String], serves: &str, rescue: Option<&
          \n[Service]\nType=oneshot\n\
          ExecStart=-/usr/bin/systemctl reset-failed {units}\n\
          {starts}\
-         # A failed start has removed it from under listeners that still run.\n\
-         ExecStart=-/usr/bin/mkdir -p -m 0755 {directory}\n\
          ExecStart=/usr/bin/systemctl --quiet is-active {serves}\n\
          # Nothing is left to be completed: who stops the unit from now on has stopped it on purpose.\n\
-         ExecStart=-/usr/bin/touch {record}/served.{instance}\n"
+         ExecStart=-/usr/bin/touch {record}/served.{instance}\n\
+         # A failed start has removed it from under listeners that still run.\n\
+         ExecStopPost=-/usr/bin/mkdir -p -m 0755 {directory}\n"
     );
     UnitFile { name: names::fallback(instance), text }
 }
@@ -134,14 +140,16 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::plan::{Job, UnitJob};
 
     #[test]
     fn the_rescue_serves_what_was_served_with_the_rules_of_the_unit() {
+        let jobs = ["ssh.socket", "ssh.service"].map(|unit| UnitJob::new(Job::Start, unit)).into();
+        let start = Start { jobs, serves: "ssh.service".into(), ..Start::default() };
         let rescue = Rescue {
             instance: "ssh.service".into(),
             conflicts: vec!["ssh.service".into(), "ssh.socket".into()],
-            units: vec!["ssh.socket".into(), "ssh.service".into()],
-            serves: "ssh.service".into(),
+            start: start.clone(),
             addresses: ["[::]:22", "0.0.0.0:22"].map(|a| a.parse().expect("an address")).into(),
             ipv6_only: true,
             program: "/usr/sbin/sshd".into(),
@@ -162,8 +170,12 @@ mod tests {
         let interfaces = "fe800000000000000000000000000007 01 40 20 80 lo\n";
         let link_local = listen_stream("[fe80::7]:22".parse().expect("an address"), interfaces);
         assert_eq!(link_local, "ListenStream=[fe80::7]:22%%1\n");
-        let starts =
-            "ExecStart=-/usr/bin/systemctl start ssh.socket\nExecStart=-/usr/bin/systemctl start ssh.service\n";
-        assert!(fallback.text.contains(starts), "a socket cannot be started while its service runs");
+        let start_of = |unit: &str| format!("ExecStart=-/usr/bin/systemctl start {unit}\n");
+        let [socket, service] = ["ssh.socket", "ssh.service"].map(start_of);
+        let only_together = "ExecStart=/usr/bin/systemctl --quiet is-active ssh.socket ssh.service\n";
+        assert!(fallback.text.contains(&format!("{socket}{only_together}{service}")), "{}", fallback.text);
+        let start = Start { service_alone: Some("ssh.service".into()), ..start };
+        let alone = super::fallback("ssh.service", &start, None);
+        assert!(alone.text.contains(&format!("{socket}{service}")), "{}", alone.text);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::act::record::{self, Record};
 use crate::act::{self, Host};
+use crate::host::deadline::Deadline;
 use crate::host::pid_ref::PidRef;
 use crate::model::execution::{End, Execution, InstanceExecution};
 use crate::model::plan::{Decision, Plan};
@@ -71,7 +72,7 @@ impl Run<'_> {
         }
         if assessment.plan.is_empty() {
             assessment.report();
-            self.settle(&assessment);
+            self.settle_if_idle(&assessment);
             return Ok(self.concluded(&assessment, &assessment, &Execution::default(), None));
         }
         // Creating a directory terminates nothing: first aid needs no supervisor.
@@ -191,6 +192,15 @@ impl Run<'_> {
         let unmarked = record.map(Record::end_execution);
         log::debug!("fallbacks may start: {unmarked:?}");
         execution
+    }
+
+    /// A repair that runs at the same time changes the record, and has seen more than this process.
+    fn settle_if_idle(&self, assessment: &Assessment) {
+        let Ok(record) = Record::open_existing() else { return };
+        let lock = record.lock(Deadline::after(Duration::ZERO));
+        if lock.is_ok() && record.intent() == assessment.snapshot.intent {
+            self.settle(assessment);
+        }
     }
 
     /// Takes off the record what is done: by the unit itself, by a person, by a repair that was cut off after its end.

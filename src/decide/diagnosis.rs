@@ -1,7 +1,5 @@
 //! What the facts mean.
 
-use std::net::SocketAddr;
-
 use super::findings::findings;
 use super::role::{instance_of, is_listener, owner, role};
 use crate::model::diagnosis::{Diagnosis, Listener, Role};
@@ -53,7 +51,7 @@ pub fn listeners(snapshot: &Snapshot) -> impl Iterator<Item = &Process> {
 /// at a port where an sshd listens.
 pub fn instances_in_doubt(snapshot: &Snapshot) -> Vec<usize> {
     let ports: Vec<u16> = snapshot.processes.iter().flat_map(Process::addresses).map(|a| a.port()).collect();
-    let taken = snapshot.foreign.iter().any(|address: &SocketAddr| ports.contains(&address.port()));
+    let taken = snapshot.foreign.iter().any(|socket| ports.contains(&socket.address.port()));
     let idle = |instance: &Instance| !instance.service.is_active() && !instance.socket.is_active();
     let instances = snapshot.instances.iter().enumerate();
     instances.filter(|(_, instance)| taken || idle(instance)).map(|(index, _)| index).collect()

@@ -166,18 +166,21 @@ pub(super) fn taken_by_others(
     needed: &BTreeSet<SocketAddr>,
     served: &BTreeSet<SocketAddr>,
 ) -> Vec<String> {
-    let is_needed = |held: &SocketAddr| needed.iter().any(|address| collide(*held, *address));
+    // A needed `[::]` may be a socket unit's that is to serve IPv4 too.
+    let is_needed = |held: &&ListenSocket| {
+        let hinders = |address: &&SocketAddr| !(held.ipv6_only && address.is_ipv4());
+        needed.iter().filter(hinders).any(|address| collide(held.address, *address))
+    };
     let others = snapshot.processes.iter().filter(|p| p.surroundings.network_namespace).flat_map(|process| {
         let why = match role(process, snapshot) {
             Role::Listener => "it is not to be terminated",
             Role::Session => "it serves a connection",
             Role::Excluded(why) => why.reason(),
         };
-        let addresses = process.addresses();
-        let held = addresses.iter().filter(|address| !served.contains(address) && is_needed(address));
-        held.map(|address| format!("{address} (sshd {}, left alone: {why})", process.pid)).collect::<Vec<_>>()
+        let held = process.sockets.iter().filter(|held| !served.contains(&held.address) && is_needed(held));
+        held.map(|held| format!("{} (sshd {}, left alone: {why})", held.address, process.pid)).collect::<Vec<_>>()
     });
-    snapshot.foreign.iter().filter(|held| is_needed(held)).map(ToString::to_string).chain(others).collect()
+    snapshot.foreign.iter().filter(is_needed).map(|held| held.address.to_string()).chain(others).collect()
 }
 
 /// What others hold of the addresses where an instance wants to serve and no listener of this host does.

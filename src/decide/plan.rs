@@ -68,7 +68,7 @@ fn is_stopped_first(snapshot: &Snapshot, instance: &Instance, trigger: Trigger, 
 /// A check of the program that is to take over can be made only once `/run/sshd` is there.
 fn needed_for_trials(plan: &Plan, trials: &Trials) -> bool {
     plan.replacements().any(|(instance, replacement)| {
-        let trial = trials.instances.get(instance);
+        let trial = trials.get(instance);
         replacement.ends_something() && trial.is_some_and(Trial::needs_runtime_directory)
     })
 }
@@ -92,13 +92,13 @@ fn decide(
     if instance.rescue.is_active() && trigger == Trigger::Hook {
         return Decision::Nothing;
     }
-    let Some(trial) = trials.instances.get(instance.name()) else {
+    let Some(trial) = trials.get(instance.name()) else {
         return Decision::Refuse(match instance.is_elsewhere() {
             true => RefusalCode::AddressesNotCovered.because("it serves in a network namespace of its own"),
             false => RefusalCode::BinaryUnusable.because("it was not tried"),
         });
     };
-    match replacement(snapshot, diagnosis, instance, trial, trials, trigger, skipped) {
+    match replacement(snapshot, diagnosis, instance, trial, trigger, skipped) {
         Ok(Some(replacement)) => Decision::Replace(Box::new(replacement)),
         Ok(None) => Decision::Nothing,
         Err(refusal) => Decision::Refuse(refusal),

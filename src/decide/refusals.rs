@@ -9,7 +9,7 @@ use crate::model::plan::Trigger;
 use crate::model::process::Process;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Host, Instance};
-use crate::model::trial::{Check, OtherProcesses, Package, Policy, Trial, Trials};
+use crate::model::trial::{Check, OtherProcesses, Package, Policy, Trial};
 use crate::model::unit::{LoadState, Unit};
 
 pub(super) fn by_host(host: &Host) -> Result<(), Refusal> {
@@ -97,8 +97,8 @@ pub(super) fn by_control_group(instance: &Instance, trial: &Trial, replaced: &BT
 }
 
 /// Not everything was tried.
-pub(super) fn by_deadline(trials: &Trials) -> Result<(), Refusal> {
-    if trials.timed_out { Err(RefusalCode::TimedOut.because("")) } else { Ok(()) }
+pub(super) fn by_deadline(trial: &Trial) -> Result<(), Refusal> {
+    if trial.timed_out { Err(RefusalCode::TimedOut.because("")) } else { Ok(()) }
 }
 
 /// What speaks against the program on disk.

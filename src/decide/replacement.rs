@@ -18,7 +18,7 @@ use crate::model::plan::{Job, Replacement, RescuePlan, Start, Trigger, UnitJob};
 use crate::model::process::{ListenSocket, Process};
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
-use crate::model::trial::{Trial, Trials};
+use crate::model::trial::Trial;
 use crate::model::unit::{LoadState, Unit};
 
 /// The replacement of an instance's listeners. `None`: every one of them is skipped, which `skipped` explains.
@@ -27,7 +27,6 @@ pub(super) fn replacement(
     diagnosis: &Diagnosis,
     instance: &Instance,
     trial: &Trial,
-    trials: &Trials,
     trigger: Trigger,
     skipped: &mut Vec<(i32, Refusal)>,
 ) -> Result<Option<Replacement>, Refusal> {
@@ -79,7 +78,7 @@ pub(super) fn replacement(
     let (mut prove, reached_at) = served(instance, &replaced);
     if !must_start {
         by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;
-        by_deadline(trials)?;
+        by_deadline(trial)?;
         by_program(instance, trial)?;
         let with_socket = start.reset.contains(&instance.socket.name);
         let started = coverage(instance, trial, with_socket);
@@ -88,7 +87,7 @@ pub(super) fn replacement(
             prove = started.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
         }
     }
-    by_policy(&trials.policy, trigger, on_record_already.filter(|_| replaced.is_empty()))?;
+    by_policy(&trial.policy, trigger, on_record_already.filter(|_| replaced.is_empty()))?;
     prove.extend(on_record(snapshot, instance));
     let keep: BTreeSet<SocketAddr> = reached_at.union(&prove).copied().collect();
     let mut start = start;
@@ -160,7 +159,11 @@ fn by_coverage(
         let what = format!("no network interface has {}, so the start would fail", list(&unassigned));
         return Err(RefusalCode::AddressesNotCovered.because(&what));
     }
-    let taken = taken_by_others(snapshot, coverage.addresses(), bound);
+    // It starts beside whatever others hold of the rest, which is nobody's loss.
+    let takes_over = |address: &&SocketAddr| reached_at.iter().any(|served| reaches(**address, *served));
+    let needs = |address: &&SocketAddr| with_socket || reached_at.is_empty() || takes_over(address);
+    let needed = coverage.addresses().iter().filter(needs).copied().collect();
+    let taken = taken_by_others(snapshot, &needed, bound);
     if taken.is_empty() { Ok(()) } else { Err(RefusalCode::ForeignListener.because(&taken.join(", "))) }
 }
 

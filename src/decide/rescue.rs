@@ -189,8 +189,7 @@ pub(super) fn rescue(
     RescuePlan::Prepare(Rescue {
         instance: instance.name().to_owned(),
         conflicts: instance.units().into_iter().filter(|unit| unit.exists()).map(|unit| unit.name.clone()).collect(),
-        units: start.units(),
-        serves: start.serves.clone(),
+        start: start.clone(),
         ipv6_only,
         addresses,
         program: instance.program.path.clone(),

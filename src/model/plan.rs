@@ -117,10 +117,8 @@ pub struct Rescue {
     pub instance: String,
     /// Units in whose place it serves, and which stop it when they are started.
     pub conflicts: Vec<String>,
-    /// Units that start what was declared, in order.
-    pub units: Vec<String>,
-    /// The unit that is active once the instance serves by itself.
-    pub serves: String,
+    /// What starts the instance itself.
+    pub start: Start,
     /// Exactly those that the terminated listeners serve.
     pub addresses: BTreeSet<SocketAddr>,
     /// `[::]` does not serve IPv4.

@@ -26,7 +26,7 @@ pub struct Snapshot {
     /// TCP sockets in LISTEN that PID 1 holds.
     pub systemd_holds: Vec<ListenSocket>,
     /// TCP addresses in LISTEN that neither PID 1 nor one of `processes` holds.
-    pub foreign: Vec<SocketAddr>,
+    pub foreign: Vec<ListenSocket>,
     /// What an interrupted repair was about to do. `None` also while one is running.
     pub intent: Option<Intent>,
 }

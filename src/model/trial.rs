@@ -3,16 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-/// The trials of a run, and what policy-rc.d says.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Trials {
-    /// By the instance's service.
-    pub instances: BTreeMap<String, Trial>,
-    /// policy-rc.d's answer. Only the hook asks it.
-    pub policy: Policy,
-    /// The deadline passed before everything was tried.
-    pub timed_out: bool,
-}
+/// The trials of a run, by the instance's service.
+pub type Trials = BTreeMap<String, Trial>;
 
 /// What the program on disk does with the options of one instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +30,10 @@ pub struct Trial {
     pub socket_files: Vec<String>,
     /// Processes in the service's control group other than its main process.
     pub other_processes: OtherProcesses,
+    /// policy-rc.d's answer for its units. Only the hook asks it.
+    pub policy: Policy,
+    /// The instance's share of the time was used up before everything was tried.
+    pub timed_out: bool,
 }
 
 /// A check of the program on disk.

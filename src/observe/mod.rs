@@ -103,7 +103,7 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
     let held = |inode: u64| processes.iter().flat_map(|p| &p.sockets).any(|socket| socket.inode == inode);
     let (systemd_holds, others): (Vec<ListenSocket>, Vec<ListenSocket>) =
         sockets.into_iter().partition(|socket| of_init.contains(&socket.inode));
-    let foreign = others.iter().filter(|socket| !held(socket.inode)).map(|socket| socket.address).collect();
+    let foreign = others.iter().filter(|socket| !held(socket.inode)).copied().collect();
     let host = Host {
         runtime_directory: Path::new(RUNTIME_DIRECTORY).is_dir(),
         not_to_be_run: Path::new(NOT_TO_BE_RUN).exists(),

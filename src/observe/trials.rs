@@ -1,6 +1,6 @@
 //! Everything that is tried before an instance's listener may be replaced.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::options::{are_known, options};
@@ -11,21 +11,18 @@ use crate::model::names::{SERVICE, SOCKET};
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::trial::{Check, OtherProcesses, Policy, Trial, Trials};
 
-/// Tries the programs of these instances.
+/// Tries the programs of these instances. One that is slow uses up its own share of the time and no other's.
 pub fn trials(snapshot: &Snapshot, instances: &[String], ask_policy: bool, deadline: Deadline) -> Trials {
     let involved: Vec<&Instance> = instances.iter().filter_map(|name| snapshot.instance(name)).collect();
-    let tried: BTreeMap<String, Trial> =
-        involved.iter().map(|instance| (instance.name().to_owned(), trial(snapshot, instance, deadline))).collect();
-    let policy = if ask_policy && !tried.is_empty() {
-        let others = involved.iter().filter(|instance| !snapshot.is_main(instance)).map(|instance| instance.name());
-        policy::ask(Path::new(POLICY_RC_D), [SERVICE, SOCKET].into_iter().chain(others), deadline)
-    } else {
-        Policy::Allows
-    };
-    Trials { instances: tried, policy, timed_out: deadline.has_passed() }
+    let left = (1..=u32::try_from(involved.len()).unwrap_or(u32::MAX)).rev();
+    let tried = involved.into_iter().zip(left).map(|(instance, left)| {
+        let share = deadline.at_most(deadline.remaining() / left);
+        (instance.name().to_owned(), trial(snapshot, instance, ask_policy, share))
+    });
+    tried.collect()
 }
 
-fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial {
+fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: Deadline) -> Trial {
     let unit = server::runs_sshd(instance);
     let options = options(unit);
     let program = &instance.program.path;
@@ -51,7 +48,14 @@ fn trial(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Trial 
         service_files: if are_known(unit) { texts(&unit.files) } else { Vec::new() },
         socket_files: texts(&instance.socket.files),
         other_processes: other_processes(snapshot, instance),
+        policy: if ask_policy { policy(snapshot, instance, deadline) } else { Policy::Allows },
+        timed_out: deadline.has_passed(),
     }
+}
+
+fn policy(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Policy {
+    let units = if snapshot.is_main(instance) { vec![SERVICE, SOCKET] } else { vec![instance.name()] };
+    policy::ask(Path::new(POLICY_RC_D), units.into_iter(), deadline)
 }
 
 /// The files of a unit, in systemd's order, as far as they can be read. systemd ignores a line that is not UTF-8, such as a

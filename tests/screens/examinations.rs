@@ -3,7 +3,7 @@
 use super::outcomes::{
     changed, check, down, examined, incident, intent, invalid, lock_out, rescued, silent, stale_service, two_instances,
 };
-use super::support::{self, addresses, healthy, listener, probe, second_instance, unit};
+use super::support::{self, addresses, healthy, listener, probe, second_instance, sockets, unit};
 use super::{COLOUR, PLAIN, QUIET, Screen, VERBOSE};
 use sshd_mend::model::plan::Trigger;
 use sshd_mend::model::probe::ProbeResult;
@@ -123,7 +123,7 @@ pub fn screens() -> Vec<Screen> {
             "broken-foreign-listener",
             check(&changed(down(), |machine| {
                 machine.instances[0].wanted = addresses(&["0.0.0.0:22", "[::]:22"]);
-                machine.foreign = addresses(&["0.0.0.0:22"]).into_iter().collect();
+                machine.foreign = sockets(&["0.0.0.0:22"]);
             })),
             PLAIN,
         ),
@@ -132,7 +132,7 @@ pub fn screens() -> Vec<Screen> {
             check(&changed(healthy(), |machine| {
                 machine.processes[0].sockets = support::sockets(&["[::]:22"]);
                 machine.instances[0].wanted = addresses(&["0.0.0.0:22", "[::]:22"]);
-                machine.foreign = addresses(&["0.0.0.0:22"]).into_iter().collect();
+                machine.foreign = sockets(&["0.0.0.0:22"]);
             })),
             PLAIN,
         ),

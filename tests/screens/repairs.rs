@@ -156,7 +156,9 @@ pub fn screens() -> Vec<Screen> {
             "refused-policy",
             refused(
                 &incident(),
-                |_, trials| trials.policy = Policy::Denies("it denies the restart of ssh.service".into()),
+                |_, trials| {
+                    trial(trials, "ssh.service").policy = Policy::Denies("it denies the restart of ssh.service".into());
+                },
                 Trigger::Hook,
             ),
             PLAIN,

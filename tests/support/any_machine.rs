@@ -155,7 +155,7 @@ fn some_machine() -> impl Strategy<Value = Snapshot> {
     );
     let host = (flag(0.85), flag(0.05), flag(0.05));
     let processes = prop::collection::vec(some_process(), 0..5);
-    let others = (some_addresses(), flag(0.1), some_sockets(), flag(0.2));
+    let others = (some_sockets(), flag(0.1), some_sockets(), flag(0.2));
     (instances, host, processes, others, some_intent()).prop_map(
         |(
             (first, second, third, count),
@@ -192,9 +192,15 @@ fn some_trial() -> impl Strategy<Value = Trial> {
     let rules = || subsequence(RULES.to_vec(), 0..=1);
     let texts = (subsequence(options.to_vec(), 0..=2), rules(), rules());
     let others = subsequence(vec![2, 3, 4, 5, 100], 0..=1);
+    let verdicts = (flag(0.95), flag(0.85), flag(0.03));
     let facts = (config, handshake, some_addresses(), flag(0.95), flag(0.95));
-    (facts, texts, others, flag(0.95)).prop_map(
-        |((config, handshake, own, tells, ready), (options, service, socket), others, readable)| Trial {
+    (facts, texts, others, verdicts).prop_map(
+        |(
+            (config, handshake, own, tells, ready),
+            (options, service, socket),
+            others,
+            (readable, allows, timed_out),
+        )| Trial {
             own_addresses: (config != Check::NeedsRuntimeDirectory && tells).then_some(own),
             handshake: if config == Check::NeedsRuntimeDirectory { config.clone() } else { handshake },
             config,
@@ -208,6 +214,8 @@ fn some_trial() -> impl Strategy<Value = Trial> {
                 true => OtherProcesses::Known(others),
                 false => OtherProcesses::Unknown("x".into()),
             },
+            policy: if allows { Policy::Allows } else { Policy::Denies("x".into()) },
+            timed_out,
         },
     )
 }
@@ -217,12 +225,8 @@ fn in_file(section: &str, settings: &[&str]) -> String {
 }
 
 fn some_trials() -> impl Strategy<Value = Trials> {
-    let flags = (flag(0.85), flag(0.03));
-    (some_trial(), some_trial(), some_trial(), flags).prop_map(|(first, second, third, (allows, timed_out))| Trials {
-        timed_out,
-        instances: NAMES.into_iter().map(str::to_owned).zip([first, second, third]).collect(),
-        policy: if allows { Policy::Allows } else { Policy::Denies("x".into()) },
-    })
+    [some_trial(), some_trial(), some_trial()]
+        .prop_map(|trials| NAMES.into_iter().map(str::to_owned).zip(trials).collect())
 }
 
 type Twist = fn(&mut Snapshot, &mut Trials);
@@ -282,8 +286,8 @@ const TWISTS: &[Twist] = &[
     |m, _| m.processes.iter_mut().take(1).for_each(|p| p.path = OTHER_PROGRAM.into()),
     |m, _| m.processes.iter_mut().take(1).for_each(|p| p.sockets = sockets(&["0.0.0.0:22", "[::]:22"])),
     |m, _| m.processes.iter_mut().flat_map(|p| &mut p.sockets).for_each(|socket| socket.device_bound = true),
-    |m, _| m.foreign = vec!["127.0.0.1:22".parse().expect("an address")],
-    |_, t| t.policy = Policy::Denies("x".into()),
+    |m, _| m.foreign = sockets(&["127.0.0.1:22"]),
+    |_, t| t.values_mut().for_each(|trial| trial.policy = Policy::Denies("x".into())),
     |_, t| support::trial(t, "ssh.service").config = Check::Failed("x".into()),
     |_, t| support::trial(t, "ssh.service").handshake = Check::Failed("x".into()),
     |_, t| support::trial(t, "ssh.service").package = Package::Unconfigured("x".into()),
@@ -300,7 +304,7 @@ pub fn any_case() -> impl Strategy<Value = (Snapshot, Trials)> {
     let arbitrary = (some_machine(), some_trials()).prop_map(|(mut machine, mut trials)| {
         // A check waits for /run/sshd only where it is missing.
         let waits = |trial: &Trial| trial.config == Check::NeedsRuntimeDirectory;
-        machine.host.runtime_directory &= !trials.instances.values().any(waits);
+        machine.host.runtime_directory &= !trials.values().any(waits);
         for instance in machine.instances.iter().filter(|instance| instance.socket.device_bound) {
             let trial = support::trial(&mut trials, instance.name());
             trial.socket_files.push(in_file("[Socket]", &["BindToDevice=lo"]));

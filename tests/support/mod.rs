@@ -11,7 +11,7 @@ use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::{Host, Instance, Program, Snapshot};
 use sshd_mend::model::trial::{Check, OtherProcesses, Package, Policy, Trial, Trials};
 use sshd_mend::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, LoadState, Unit};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -190,24 +190,22 @@ pub fn serves(texts: &[&str]) -> Trial {
         own_device_bound: BTreeSet::new(),
         unassigned: BTreeSet::new(),
         other_processes: OtherProcesses::Known(Vec::new()),
-    }
-}
-
-/// Trials in which everything works.
-pub fn ready() -> Trials {
-    Trials {
-        instances: BTreeMap::from([
-            ("ssh.service".to_owned(), serves(&["0.0.0.0:22", "[::]:22"])),
-            (SECOND.to_owned(), serves(&["0.0.0.0:2222"])),
-        ]),
         policy: Policy::Allows,
         timed_out: false,
     }
 }
 
+/// Trials in which everything works.
+pub fn ready() -> Trials {
+    Trials::from([
+        ("ssh.service".to_owned(), serves(&["0.0.0.0:22", "[::]:22"])),
+        (SECOND.to_owned(), serves(&["0.0.0.0:2222"])),
+    ])
+}
+
 /// The trial of one instance.
 pub fn trial<'a>(trials: &'a mut Trials, instance: &str) -> &'a mut Trial {
-    trials.instances.get_mut(instance).expect("an instance that was tried")
+    trials.get_mut(instance).expect("an instance that was tried")
 }
 
 /// The steps of a plan in short: `terminate 60, reset-failed ssh.socket, …`.

@@ -58,7 +58,7 @@ pub fn holds(machine: &Snapshot, trials: &Trials, trigger: Trigger, plan: &Plan)
         let Some(found) = plan.instances.iter().find(|plan| plan.instance == name) else { continue };
         let Decision::Replace(replacement) = &found.decision else { continue };
         let intent = machine.intent.iter().flat_map(|intent| &intent.instances).find(|intent| intent.instance == name);
-        let Some(trial) = trials.instances.get(name) else {
+        let Some(trial) = trials.get(name) else {
             return Err(format!("{name}: acts without a trial"));
         };
         let case = Case {
@@ -71,7 +71,7 @@ pub fn holds(machine: &Snapshot, trials: &Trials, trigger: Trigger, plan: &Plan)
             trigger,
             after_aid: plan.first_aid.is_some(),
         };
-        let denied = trigger == Trigger::Hook && trials.policy != Policy::Allows && intent.is_none();
+        let denied = trigger == Trigger::Hook && trial.policy != Policy::Allows && intent.is_none();
         let skipped = |process: &Process| found.skipped.iter().any(|(pid, _)| *pid == process.pid);
         let all = || {
             check(!denied, "a hook acts against policy-rc.d")?;
@@ -80,7 +80,7 @@ pub fn holds(machine: &Snapshot, trials: &Trials, trigger: Trigger, plan: &Plan)
             case.listeners()?;
             case.units()?;
             case.fault()?;
-            check(!trials.timed_out || case.must_start(), "acts although not everything was tried")?;
+            check(!trial.timed_out || case.must_start(), "acts although not everything was tried")?;
             case.program()?;
             case.addresses()?;
             case.rescue()

@@ -1,6 +1,6 @@
 //! What `agent` does on a real machine, on the simulated one: observes, probes, tries, plans, executes.
 
-use super::faults::Faults;
+use super::faults::{Faults, Taker};
 use super::truth::{Addresses, Managed};
 use super::world::World;
 use crate::support;
@@ -13,7 +13,7 @@ use sshd_mend::model::plan::{Plan, Trigger};
 use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::Process;
 use sshd_mend::model::snapshot::{Host, Instance, Snapshot};
-use sshd_mend::model::trial::{Check, OtherProcesses, Trial, Trials};
+use sshd_mend::model::trial::{Check, OtherProcesses, Trial};
 use sshd_mend::model::unit::{ActiveState, KillMode, Unit};
 
 impl World {
@@ -40,16 +40,17 @@ impl World {
         let processes: Vec<Process> = truth.processes.iter().map(|process| process.facts.clone()).collect();
         *self.owners.borrow_mut() =
             processes.iter().map(|process| (process.pid, truth.owner_of(process.pid))).collect();
-        let by_takers = truth.foreign.iter().filter(|taker| taker.socket_unit);
-        let by_takers = by_takers.map(|taker| support::sockets(&[&taker.address.to_string()])[0]);
+        let taken = |taker: &Taker| support::sockets(&[&taker.address.to_string()])[0];
+        let by_systemd = truth.foreign.iter().filter(|taker| taker.socket_unit);
+        let by_others = truth.foreign.iter().filter(|taker| !taker.socket_unit);
         Snapshot {
             host: Host { runtime_directory: truth.runtime_directory, not_to_be_run: false, shutting_down: false },
             instances: instances.collect(),
             processes,
             unreadable: Vec::new(),
             of_users: Vec::new(),
-            systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).chain(by_takers).collect(),
-            foreign: truth.foreign.iter().filter(|taker| !taker.socket_unit).map(|taker| taker.address).collect(),
+            systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).chain(by_systemd.map(taken)).collect(),
+            foreign: by_others.map(taken).collect(),
             intent: truth.intent.clone(),
         }
     }
@@ -67,7 +68,7 @@ impl World {
         let diagnosis = diagnose(&snapshot);
         let tried = instances_to_try(&snapshot, &diagnosis, trigger);
         let trials = tried.into_iter().map(|name| (name.clone(), self.trial(&name))).collect();
-        let plan = plan(&snapshot, &diagnosis, &Trials { instances: trials, ..Trials::default() }, trigger);
+        let plan = plan(&snapshot, &diagnosis, &trials, trigger);
         (snapshot, plan)
     }
 

@@ -5,9 +5,9 @@ use crate::facts::reached_at;
 use crate::support::{self, SECOND, addresses, session};
 use sshd_mend::model::intent::{InstanceIntent, Intent};
 use sshd_mend::model::names::rescue_socket;
-use sshd_mend::model::plan::Rescue;
+use sshd_mend::model::plan::{Job, Rescue, Start, UnitJob};
 use sshd_mend::model::process::{ListenSocket, Process};
-use sshd_mend::model::trial::{Check, OtherProcesses, Package, Trial};
+use sshd_mend::model::trial::{Check, OtherProcesses, Package, Policy, Trial};
 use sshd_mend::model::unit::{ActiveState, Enablement, KillMode, Listen, Unit};
 use std::net::SocketAddr;
 
@@ -160,6 +160,8 @@ fn trial(layout: &Layout) -> Trial {
         own_device_bound: addresses(&[]),
         unassigned: addresses(&[]),
         other_processes: OtherProcesses::Known(Vec::new()),
+        policy: Policy::Allows,
+        timed_out: false,
     }
 }
 
@@ -302,8 +304,11 @@ fn record(truth: &mut Truth, index: usize, sockets: &[ListenSocket], rescue: boo
     let prepared = Rescue {
         instance: name.clone(),
         conflicts: managed.instance.units().into_iter().filter(|u| u.exists()).map(|u| u.name.clone()).collect(),
-        units: units.clone(),
-        serves: name.clone(),
+        start: Start {
+            jobs: units.iter().map(|unit| UnitJob::new(Job::Start, unit)).collect(),
+            serves: name.clone(),
+            ..Start::default()
+        },
         addresses: sockets.iter().map(|socket| socket.address).collect(),
         ipv6_only: sockets.iter().any(|socket| socket.ipv6_only),
         program: managed.instance.program.path.clone(),

@@ -6,7 +6,7 @@ use super::world::{Event, World};
 use crate::facts::{is_reached, reached_at};
 use sshd_mend::act::{JobFailure, Machine, Target};
 use sshd_mend::model::intent::Intent;
-use sshd_mend::model::plan::{Job, Rescue};
+use sshd_mend::model::plan::{Job, Rescue, Start};
 use sshd_mend::model::probe::{Probe, ProbeResult};
 use sshd_mend::model::process::{ListenSocket, Process};
 use sshd_mend::model::snapshot::Instance;
@@ -141,7 +141,7 @@ impl<'w> Machine for &'w World {
         })
     }
 
-    fn write_fallback(&self, instance: &str, _: &[String], _: &str) -> io::Result<()> {
+    fn write_fallback(&self, instance: &str, _: &Start) -> io::Result<()> {
         self.call(|| {
             if self.faults.files {
                 return Err(io::ErrorKind::StorageFull.into());
