@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::role::{instance_of, role, serves_by_itself};
 use crate::model::address::{collide, list, reaches};
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Role, Severity};
-use crate::model::names::RUNTIME_DIRECTORY;
+use crate::model::names::{RECORD, RUNTIME_DIRECTORY};
 use crate::model::probe::ProbeResult;
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::{Instance, Snapshot};
@@ -87,12 +87,14 @@ fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listene
     let mut findings = Vec::new();
     let lost = lost_addresses(snapshot, instance);
     if !lost.is_empty() {
+        let unwanted = format!("If it is not to be served any more: rm {RECORD}/intent");
         let by_hand = match serves_by_itself(snapshot, instance) {
             true => format!(
                 ". It serves its other addresses, so it is not restarted for that. See why it does not serve this one \
-                 (journalctl -u {name}), then: systemctl restart {name}",
+                 (journalctl -u {name}), then: systemctl restart {name}. {unwanted}",
                 name = instance.name()
             ),
+            false if instance.service.load != LoadState::Loaded => format!(". {unwanted}"),
             false => String::new(),
         };
         let message = format!(

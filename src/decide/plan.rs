@@ -30,7 +30,10 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
         .iter()
         .map(|instance| {
             let mut skipped = Vec::new();
-            let decision = decide(snapshot, diagnosis, instance, trials, trigger, &mut skipped);
+            let decision = match decide(snapshot, diagnosis, instance, trials, trigger, &mut skipped) {
+                Decision::Refuse(refusal) => Decision::Refuse(refusal.about(instance.name())),
+                decision => decision,
+            };
             InstancePlan { instance: instance.name().to_owned(), decision, skipped }
         })
         .collect();

@@ -44,7 +44,7 @@ pub(super) fn by_own_program(process: &Process, instance: &Instance) -> Result<(
 pub(super) fn by_units(units: &[&Unit]) -> Result<(), Refusal> {
     for unit in units {
         if unit.load == LoadState::Masked {
-            return Err(RefusalCode::UnitMasked.because(&unit.name));
+            return Err(RefusalCode::UnitMasked.because(&unit.name).about(&unit.name));
         }
         if unit.load != LoadState::Loaded {
             return Err(RefusalCode::UnitMissing.because(&format!("{} is \"{}\"", unit.name, unit.load.as_str())));

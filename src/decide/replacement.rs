@@ -218,7 +218,7 @@ fn start(snapshot: &Snapshot, instance: &Instance, deaf: bool) -> Result<Start, 
         let masked = [socket, service].into_iter().find(|unit| unit.load == LoadState::Masked);
         return Err(masked.map_or_else(
             || RefusalCode::NothingToStart.because(""),
-            |unit| RefusalCode::UnitMasked.because(&unit.name),
+            |unit| RefusalCode::UnitMasked.because(&unit.name).about(&unit.name),
         ));
     }
     let mut jobs = Vec::new();

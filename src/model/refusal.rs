@@ -35,7 +35,7 @@ macro_rules! refusals {
                 match self { $(Self::$variant => $sentence,)* }
             }
 
-            /// What a person should do.
+            /// What a person should do. UNIT stands for the service of the instance.
             pub const fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)* }
             }
@@ -46,7 +46,7 @@ macro_rules! refusals {
 refusals! {
     ConfigInvalid "config-invalid":
         "the configuration of sshd is not valid, so a restart would leave no listener at all",
-        "Correct what `sshd -t` reports, then run: sshd-mend repair";
+        "Correct what `sshd -t` reports (with the options of UNIT, if it has any), then run: sshd-mend repair";
     BinaryMissing "binary-missing":
         "the program that the unit starts is not on disk",
         "Install it again (apt-get install --reinstall openssh-server), then run: sshd-mend repair";
@@ -61,13 +61,14 @@ refusals! {
         "Install openssh-server again, or run: systemctl daemon-reload; then: sshd-mend repair";
     UnitMasked "unit-masked":
         "a unit that would have to be started is masked",
-        "If SSH is wanted here, unmask it (systemctl unmask ssh.service ssh.socket), then run: sshd-mend repair";
+        "If SSH is wanted here, unmask it (systemctl unmask UNIT), then run: sshd-mend repair";
     NothingToStart "nothing-to-start":
         "no unit that would take over from the old listener is enabled or may be started",
-        "Enable one of them (systemctl enable ssh.service), then run: sshd-mend repair";
+        "Enable it (systemctl enable UNIT), then run: sshd-mend repair";
     AddressesNotCovered "addresses-not-covered":
         "after a restart some addresses that are served now would no longer be",
-        "Add them to sshd_config (ListenAddress, Port) or to ssh.socket (ListenStream=), then run: sshd-mend repair";
+        "Add them where UNIT takes its addresses from (ListenAddress and Port, or ListenStream= of its socket unit), then run: \
+         sshd-mend repair. If nobody needs them any more, replace the old listener in one line: kill PID; systemctl restart UNIT";
     BeingDebugged "being-debugged":
         "a debugger is attached to the old listener",
         "End the debugger (TracerPid in /proc/PID/status is its pid), then run: sshd-mend repair";
@@ -76,7 +77,7 @@ refusals! {
         "See `systemctl list-jobs`; when it is done, run: sshd-mend repair";
     WouldKillSessions "would-kill-sessions":
         "a restart of the unit would end sessions or other processes that run in its control group",
-        "Set KillMode=process for the unit, or wait for them to end, then run: sshd-mend repair";
+        "Set KillMode=process (systemctl edit UNIT), or wait for them to end, then run: sshd-mend repair";
     NotToBeRun "not-to-be-run":
         "/etc/ssh/sshd_not_to_be_run exists: sshd is not wanted here, and a restart would not bring it back",
         "If SSH is wanted here, remove that file, then run: sshd-mend repair";
@@ -98,6 +99,14 @@ refusals! {
     Suspended "suspended":
         "SSHD_MEND_SUSPEND=1 is set for this package run",
         "When the run is over, run: sshd-mend repair";
+}
+
+impl Refusal {
+    /// The same with advice that names this unit.
+    #[must_use]
+    pub fn about(self, unit: &str) -> Self {
+        Self { advice: self.advice.replace("UNIT", unit), ..self }
+    }
 }
 
 impl RefusalCode {
