@@ -315,7 +315,7 @@ proptest! {
     fn files_of_units_make_no_other_rescue(service in text_like("units"), socket in text_like("units")) {
         for machine in [support::incident(), support::healthy()] {
             let RescuePlan::Prepare(rescue) = rescue(machine, &service, &socket) else { continue };
-            let Rescue { service_settings, socket_settings, .. } = &rescue;
+            let Rescue { service_settings, socket_settings, .. } = &*rescue;
             for line in service_settings.iter().chain(socket_settings) {
                 prop_assert!(line.contains('=') && !line.contains('\n'), "{line:?}");
             }

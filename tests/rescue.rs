@@ -19,7 +19,7 @@ fn rescue_of(machine: &Snapshot, trials: &Trials, instance: &str) -> RescuePlan 
 
 fn prepared(machine: &Snapshot, trials: &Trials, instance: &str) -> Rescue {
     match rescue_of(machine, trials, instance) {
-        RescuePlan::Prepare(rescue) => rescue,
+        RescuePlan::Prepare(rescue) => *rescue,
         other => panic!("no rescue is prepared: {other:?}"),
     }
 }
@@ -76,7 +76,7 @@ fn it_serves_what_the_terminated_listener_served_as_the_units_would() {
     assert_eq!(prepared(&incident(), &ready(), "ssh.service"), expected);
     let hook = planned(&incident(), &ready(), Trigger::Hook);
     let by_hook = replacement(&hook, "ssh.service").map(|replacement| replacement.rescue.clone());
-    assert_eq!(by_hook, Some(RescuePlan::Prepare(expected)), "a package run needs it all the more");
+    assert_eq!(by_hook, Some(RescuePlan::Prepare(Box::new(expected))), "a package run needs it all the more");
 }
 
 #[test]

@@ -10,8 +10,9 @@ use sshd_mend::model::diagnosis::{Exclusion, Role};
 use sshd_mend::model::plan::{Decision, Plan, Step, Trigger};
 use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::Process;
+use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::Snapshot;
-use sshd_mend::model::unit::Unit;
+use sshd_mend::model::unit::{KillMode, Unit};
 use support::*;
 
 type Guard = (&'static str, fn(&mut Process), Role);
@@ -183,6 +184,24 @@ fn a_current_listener_of_an_active_unit_is_left_alone() {
 }
 
 /// systemd ends it when it restarts the unit. A signal by hand would count as a clean exit, and no start would follow.
+/// systemd would leave it, and the new one would find the port taken.
+#[test]
+fn with_kill_mode_none_a_stale_main_process_is_terminated_before_its_unit_is_started_again() {
+    let mut machine = healthy();
+    machine.processes[0] = stale(listener(60));
+    machine.instances[0].service.kill_mode = KillMode::None;
+    for plan in plans(&machine) {
+        let steps = short(&plan);
+        assert!(steps.starts_with("terminate 60, reset-failed ssh.service, restart ssh.service, probe"), "{steps}");
+    }
+    machine.processes[0] = listener(60);
+    machine.processes.push(stale(Process { sockets: sockets(&["127.0.0.1:22"]), ..listener(61) }));
+    for plan in plans(&machine) {
+        assert!(ended(&plan).is_empty(), "the current one would stay, too");
+        assert_eq!(plan.refusals().map(|(_, refusal)| refusal.code).collect::<Vec<_>>(), [RefusalCode::NothingToStart]);
+    }
+}
+
 #[test]
 fn the_main_process_of_an_active_unit_is_never_signalled() {
     let mut machine = second_instance(healthy());

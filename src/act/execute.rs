@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::machine::{Machine, Target};
+use super::prove::achieved;
 use super::record::boot_id;
 use super::work::Work;
 
@@ -28,14 +29,7 @@ pub fn execute(plan: &Plan, machine: &impl Machine) -> Execution {
         execution.first_aid.push(first_aid(machine));
         for address in addresses.iter().filter(|address| !replaced.contains(address)) {
             let begun = Instant::now();
-            let probe = machine.probe(*address);
-            let result = if probe.is_ok() {
-                Ok(Success::Answers(probe.detail))
-            } else if probe.is_dead() {
-                Err(Failure::Dead(probe.detail))
-            } else {
-                Err(Failure::Unverified(probe.detail))
-            };
+            let result = achieved(machine.probe(*address));
             let outcome = StepOutcome::new(Step::Probe { address: *address }, begun.elapsed(), result);
             events::step(&outcome, None);
             execution.first_aid.push(outcome);

@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::work::Work;
 use crate::model::execution::{End, Failure, Success};
 use crate::model::plan::Step;
-use crate::model::probe::ProbeResult;
+use crate::model::probe::{Probe, ProbeResult};
 
 impl<M: Machine> Work<'_, M> {
     /// Probes each address. `started`: systemd says that the instance's unit is active.
@@ -34,8 +34,8 @@ impl<M: Machine> Work<'_, M> {
             let result = self.probe(address);
             let held = self.is_held(address);
             match &result {
-                Ok(_) => {
-                    let since = self.unreachable_since;
+                Ok(success) => {
+                    let since = self.unreachable_since.filter(|_| matches!(success, Success::Answers(_)));
                     self.unreachable = self.unreachable.or(since.map(|since| since.elapsed()));
                     // It was another process than the instance's that answered.
                     if !held {
@@ -64,11 +64,16 @@ impl<M: Machine> Work<'_, M> {
         if let Some(pid) = self.old_listener_at(address) {
             return Err(Failure::OldListener(pid));
         }
-        let probe = self.machine.probe(address);
-        match probe.result {
-            ProbeResult::Ok => Ok(Success::Answers(probe.detail)),
-            ProbeResult::Dead => Err(Failure::Dead(probe.detail)),
-            ProbeResult::Inconclusive | ProbeResult::Skipped => Err(Failure::Unverified(probe.detail)),
-        }
+        achieved(self.machine.probe(address))
+    }
+}
+
+/// What a probe says about the step that it is for.
+pub(super) fn achieved(probe: Probe) -> Result<Success, Failure> {
+    match probe.result {
+        ProbeResult::Ok => Ok(Success::Answers(probe.detail)),
+        ProbeResult::Skipped => Ok(Success::NobodyCanConnect(probe.detail)),
+        ProbeResult::Dead => Err(Failure::Dead(probe.detail)),
+        ProbeResult::Inconclusive => Err(Failure::Unverified(probe.detail)),
     }
 }

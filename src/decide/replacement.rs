@@ -19,7 +19,7 @@ use crate::model::process::{ListenSocket, Process};
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::trial::Trial;
-use crate::model::unit::{LoadState, Unit};
+use crate::model::unit::{KillMode, LoadState, Unit};
 
 /// The replacement of an instance's listeners. `None`: every one of them is skipped, which `skipped` explains.
 pub(super) fn replacement(
@@ -65,7 +65,7 @@ pub(super) fn replacement(
 
     // What is restarted along with them must be served afterwards too.
     let service_stops = start.jobs.iter().any(|job| job.unit == instance.name() && job.job != Job::Start);
-    let restarted: Vec<&Process> =
+    let mut restarted: Vec<&Process> =
         snapshot.processes.iter().filter(|process| service_stops && owns(&instance.service, process)).collect();
     if let Some(session) = restarted.iter().find(|process| !is_listener(process, snapshot)) {
         let what = format!("its main process {} is not a listener", session.pid);
@@ -98,6 +98,14 @@ pub(super) fn replacement(
     if let (true, RescuePlan::None(why)) = (instance.rescue.is_active(), &rescue) {
         let what = format!("the rescue that serves now could not be started again ({why})");
         return Err(RefusalCode::AddressesNotCovered.because(&what));
+    }
+    // With KillMode=none a restart ends nothing, and what it starts would find the old listener at its port.
+    if instance.service.kill_mode == KillMode::None {
+        if let Some(current) = restarted.iter().find(|process| !process.is_stale()) {
+            let what = format!("{} has KillMode=none, and {} serves for it", instance.name(), current.pid);
+            return Err(RefusalCode::NothingToStart.because(&what));
+        }
+        end.append(&mut restarted);
     }
     let owned = |processes: Vec<&Process>| processes.into_iter().cloned().collect();
     Ok(Some(Replacement { end: owned(end), restarted: owned(restarted), start, prove, keep, rescue }))

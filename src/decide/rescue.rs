@@ -186,7 +186,7 @@ pub(super) fn rescue(
         return none("the interrupted repair did not record whether an address serves IPv4 too".to_owned());
     }
     addresses.extend(lost);
-    RescuePlan::Prepare(Rescue {
+    RescuePlan::Prepare(Box::new(Rescue {
         instance: instance.name().to_owned(),
         conflicts: instance.units().into_iter().filter(|unit| unit.exists()).map(|unit| unit.name.clone()).collect(),
         start: start.clone(),
@@ -196,7 +196,7 @@ pub(super) fn rescue(
         options: trial.options.clone(),
         service_settings,
         socket_settings,
-    })
+    }))
 }
 
 /// A socket unit filters who may connect to it.

@@ -29,6 +29,10 @@ const HOSTS_DENY: &str = "/etc/hosts.deny";
 
 /// Probes the listener at `address` from this machine.
 pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
+    let is_wildcard = address.is_ipv6() && address.ip().is_unspecified();
+    if is_wildcard && is_ipv6_only(address) && std::fs::read(address::INTERFACES).is_ok_and(|text| text.is_empty()) {
+        return Probe::skipped("no network interface has an IPv6 address, so nobody can connect");
+    }
     let mut closed = String::new();
     let mut is_denied = false;
     for number in 0..ATTEMPTS {

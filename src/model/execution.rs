@@ -37,6 +37,8 @@ pub enum Success {
     StartedAtSecondAttempt,
     /// A new connection got through; the server's banner.
     Answers(String),
+    /// The address cannot be reached by anybody, and the instance listens there: why.
+    NobodyCanConnect(String),
     /// A new connection to the rescue got through.
     RescueServes,
 }
@@ -143,6 +145,7 @@ impl fmt::Display for Success {
             Self::Stopped => "stopped",
             Self::Restarted => "restarted",
             Self::StartedAtSecondAttempt => "started at the second attempt",
+            Self::NobodyCanConnect(why) => return f.write_str(why),
             Self::RescueServes => "serves SSH in place of the unit",
             Self::Answers(banner) => return write!(f, "a new connection gets through ({banner})"),
         })

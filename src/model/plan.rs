@@ -105,7 +105,7 @@ pub enum RescuePlan {
     /// There is to be none: why.
     None(String),
     /// To be written before anything is terminated.
-    Prepare(Rescue),
+    Prepare(Box<Rescue>),
     /// An interrupted repair has written it: the name of its socket.
     Prepared(String),
 }

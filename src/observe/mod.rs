@@ -15,6 +15,7 @@ pub mod server;
 pub mod trials;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::model::intent::Intent;
 use crate::model::names::{NOT_TO_BE_RUN, RUNTIME_DIRECTORY};
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::{Host, Snapshot};
+use crate::model::unit::Unit;
 use processes::{Observed, Proc};
 
 pub use instances::wanted_addresses;
@@ -101,8 +103,12 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
     let (processes, unreadable) = observe_processes(&proc, &named.of_root, &sockets).map_err(Unexaminable::Proc)?;
     let instances = instances::observe(manager, &processes, intent.as_ref()).map_err(Unexaminable::Systemd)?;
     let held = |inode: u64| processes.iter().flat_map(|p| &p.sockets).any(|socket| socket.inode == inode);
+    // What PID 1 holds for other socket units is somebody else's.
+    let of_units = instances.iter().flat_map(|instance| [&instance.socket, &instance.rescue]);
+    let of_units: BTreeSet<SocketAddr> =
+        of_units.filter(|unit| unit.is_active()).flat_map(Unit::tcp_addresses).collect();
     let (systemd_holds, others): (Vec<ListenSocket>, Vec<ListenSocket>) =
-        sockets.into_iter().partition(|socket| of_init.contains(&socket.inode));
+        sockets.into_iter().partition(|socket| of_init.contains(&socket.inode) && of_units.contains(&socket.address));
     let foreign = others.iter().filter(|socket| !held(socket.inode)).copied().collect();
     let host = Host {
         runtime_directory: Path::new(RUNTIME_DIRECTORY).is_dir(),

@@ -41,16 +41,14 @@ impl World {
         *self.owners.borrow_mut() =
             processes.iter().map(|process| (process.pid, truth.owner_of(process.pid))).collect();
         let taken = |taker: &Taker| support::sockets(&[&taker.address.to_string()])[0];
-        let by_systemd = truth.foreign.iter().filter(|taker| taker.socket_unit);
-        let by_others = truth.foreign.iter().filter(|taker| !taker.socket_unit);
         Snapshot {
             host: Host { runtime_directory: truth.runtime_directory, not_to_be_run: false, shutting_down: false },
             instances: instances.collect(),
             processes,
             unreadable: Vec::new(),
             of_users: Vec::new(),
-            systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).chain(by_systemd.map(taken)).collect(),
-            foreign: by_others.map(taken).collect(),
+            systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).collect(),
+            foreign: truth.foreign.iter().map(taken).collect(),
             intent: truth.intent.clone(),
         }
     }
