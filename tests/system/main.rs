@@ -5,6 +5,7 @@
 mod assertions;
 mod attacks;
 mod build;
+mod circumstances;
 mod configurations;
 mod crowd;
 mod debian12;
