@@ -248,6 +248,24 @@ fn only_sshds_are_looked_at_whatever_the_others_are_called() {
     assert_eq!((named.of_root, named.of_users), (vec![200, 201, 202, 204, 205], Vec::new()));
 }
 
+/// Hundreds of sessions: no descriptor of theirs is read. A process of a user's is nobody's parent.
+#[test]
+fn children_of_sshd_processes_are_named_and_little_more() {
+    let tree = Tree::new();
+    tree.listener(200);
+    let user = tree.process(210, Path::new("/home/user/sshd"), 1);
+    chown(&user, Some(1000), None).expect("root");
+    let session = Path::new("/usr/lib/openssh/sshd-session");
+    for (pid, parent) in [(201, 200), (202, 201), (203, 1), (204, 210)] {
+        let process = tree.process(pid, session, parent);
+        std::fs::remove_dir_all(process.join("fd")).expect("its descriptors");
+    }
+    let named = tree.observed().sshd_processes().expect("pids");
+    let children: Vec<(i32, i32)> = named.children.iter().map(|child| (child.pid, child.parent)).collect();
+    assert_eq!((named.of_root, children), (vec![200, 203, 204], vec![(201, 200), (202, 201)]));
+    assert_eq!(named.children[0].exe, session);
+}
+
 /// Whose a process is, its directory tells: nothing inside of a user's is read (I14).
 #[test]
 fn processes_of_users_are_named_and_nothing_more() {

@@ -9,7 +9,7 @@ use sshd_mend::decide::role::role;
 use sshd_mend::model::diagnosis::{Exclusion, Role};
 use sshd_mend::model::plan::{Decision, Plan, Step, Trigger};
 use sshd_mend::model::probe::ProbeResult;
-use sshd_mend::model::process::Process;
+use sshd_mend::model::process::{Child, Process};
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::unit::{KillMode, Unit};
@@ -102,7 +102,14 @@ fn a_session_of_two_processes_is_counted_once() {
     machine.processes.push(session(90));
     machine.processes.push(Process { parent: 90, ..session(91) });
     machine.processes.push(session(95));
-    assert_eq!(diagnose(&machine).sessions, [90, 95]);
+    machine.children = vec![child(92, 60), child(93, 92), child(96, 95)];
+    assert_eq!(diagnose(&machine).sessions, [90, 92, 95]);
+}
+
+/// What a running sshd has started.
+fn child(pid: i32, parent: i32) -> Child {
+    let (exe, control_group) = ("/usr/sbin/sshd".into(), "/user.slice".into());
+    Child { pid, parent, exe, control_group, unit: None }
 }
 
 /// Nobody's process counts as a session of the host's because it says so: a container's has its own namespaces.
@@ -112,6 +119,7 @@ fn a_session_in_a_container_is_none_of_the_hosts() {
     let mut contained = session(90);
     contained.surroundings.pid_namespace = false;
     machine.processes.push(contained);
+    machine.children.push(child(91, 90));
     let found = diagnose(&machine);
     assert_eq!((found.sessions, found.excluded), (Vec::new(), vec![(90, Exclusion::Elsewhere)]));
 }

@@ -209,8 +209,10 @@ fn notes(assessment: &Assessment) -> Vec<String> {
 /// Processes that are called sshd and are left alone, and why.
 fn others(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let named = |pid: i32| {
-        let process = snapshot.processes.iter().find(|process| process.pid == pid);
-        process.map(|process| printable(&process.exe.to_string_lossy())).unwrap_or_default()
+        let processes = snapshot.processes.iter().map(|process| (process.pid, &process.exe));
+        let children = snapshot.children.iter().map(|child| (child.pid, &child.exe));
+        let exe = processes.chain(children).find(|(other, _)| *other == pid);
+        exe.map(|(_, exe)| printable(&exe.to_string_lossy())).unwrap_or_default()
     };
     let excluded = diagnosis.excluded.iter();
     let excluded = excluded.map(|(pid, why)| format!("{pid} ({}) is left alone: {}", named(*pid), why.reason()));

@@ -12,12 +12,13 @@ use crate::model::snapshot::{Instance, Snapshot};
 pub fn diagnose(snapshot: &Snapshot) -> Diagnosis {
     let listeners: Vec<Listener> =
         snapshot.processes.iter().filter(|p| is_listener(p, snapshot)).map(|p| listener(p, snapshot)).collect();
-    let sessions = snapshot
-        .processes
-        .iter()
-        .filter(|p| role(p, snapshot) == Role::Session && !is_half_of_a_session(p, snapshot))
-        .map(|p| p.pid)
-        .collect();
+    let own = snapshot.processes.iter().filter(|process| role(process, snapshot) == Role::Session);
+    let own = own.map(|process| (process.pid, process.parent));
+    let children = snapshot.children.iter().map(|child| (child.pid, child.parent));
+    let sessions = own.chain(children.filter(|(_, parent)| !is_elsewhere(*parent, snapshot)));
+    let mut sessions: Vec<i32> =
+        sessions.filter(|(_, parent)| !serves_a_connection(*parent, snapshot)).map(|(pid, _)| pid).collect();
+    sessions.sort_unstable();
     let excluded = snapshot.processes.iter().filter_map(|p| match role(p, snapshot) {
         Role::Excluded(reason) => Some((p.pid, reason)),
         _ => None,
@@ -73,7 +74,12 @@ fn listener(process: &Process, snapshot: &Snapshot) -> Listener {
 }
 
 /// A connection is served by two processes, the monitor and its child. The monitor counts.
-fn is_half_of_a_session(process: &Process, snapshot: &Snapshot) -> bool {
-    let parent = snapshot.processes.iter().find(|other| other.pid == process.parent);
-    parent.is_some_and(|parent| role(parent, snapshot) == Role::Session)
+fn serves_a_connection(parent: i32, snapshot: &Snapshot) -> bool {
+    let of_role = |process: &Process| process.pid == parent && role(process, snapshot) == Role::Session;
+    snapshot.children.iter().any(|child| child.pid == parent) || snapshot.processes.iter().any(of_role)
+}
+
+/// A child is where its parent is.
+fn is_elsewhere(parent: i32, snapshot: &Snapshot) -> bool {
+    snapshot.processes.iter().any(|process| process.pid == parent && !process.surroundings.is_host())
 }

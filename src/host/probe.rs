@@ -112,9 +112,9 @@ fn connect_to(to: SocketAddr, number: u32, deadline: Deadline) -> io::Result<Tcp
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     match to {
-        // The last one comes from 127.0.0.1, which may be the only address that hosts.allow lets in. If the address cannot
-        // be had, the kernel's choice will do.
-        SocketAddr::V4(to) if *to.ip() == Ipv4Addr::LOCALHOST && number + 1 < ATTEMPTS => {
+        // The second one comes from 127.0.0.1, which may be the only address that hosts.allow lets in: whom it denies, libwrap
+        // keeps for 5 s (clean_exit.c). If the address cannot be had, the kernel's choice will do.
+        SocketAddr::V4(to) if *to.ip() == Ipv4Addr::LOCALHOST && number != 1 => {
             let _ = bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source(number), 0)));
         }
         // From the address itself: one that has moved to another host must not be probed there.

@@ -62,6 +62,21 @@ pub struct Process {
     pub probe: Option<Probe>,
 }
 
+/// A child of one of root's sshd processes: it serves a connection, and nothing more is read of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// Process id in the host's PID namespace.
+    pub pid: i32,
+    /// Its parent's pid.
+    pub parent: i32,
+    /// What `/proc/PID/exe` reads.
+    pub exe: PathBuf,
+    /// Its control group below the root of the hierarchy (`/proc/PID/cgroup`).
+    pub control_group: String,
+    /// The systemd unit whose control group that is.
+    pub unit: Option<String>,
+}
+
 /// A TCP socket in LISTEN (sock_diag(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ListenSocket {

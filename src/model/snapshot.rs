@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::intent::{InstanceIntent, Intent};
 use super::names;
-use super::process::{FileId, ListenSocket, Process};
+use super::process::{Child, FileId, ListenSocket, Process};
 use super::unit::Unit;
 
 /// Everything that a diagnosis is made from.
@@ -16,16 +16,19 @@ pub struct Snapshot {
     /// The main one first: ssh.service with ssh.socket, whether they exist or not. Then every other active or failed
     /// unit whose `ExecStart=` is an sshd.
     pub instances: Vec<Instance>,
-    /// Every process of root's whose program is called sshd, sshd-session or sshd-auth, wherever it runs.
+    /// Every process of root's whose program is called sshd, sshd-session or sshd-auth, wherever it runs, except for
+    /// `children`.
     pub processes: Vec<Process>,
+    /// Such processes whose parent is one, too. There may be hundreds, and none of them is a listener.
+    pub children: Vec<Child>,
     /// Processes of such a name whose effective user is not root, with their programs. Nothing else of them is read, so no
     /// user can make an examination slow or keep it from its end.
     pub of_users: Vec<(i32, PathBuf)>,
     /// Processes of such a name whose facts could not be read, and why.
     pub unreadable: Vec<(i32, String)>,
-    /// TCP sockets in LISTEN that PID 1 holds.
+    /// TCP sockets in LISTEN that PID 1 holds for an instance or its rescue.
     pub systemd_holds: Vec<ListenSocket>,
-    /// TCP addresses in LISTEN that neither PID 1 nor one of `processes` holds.
+    /// TCP sockets in LISTEN that neither PID 1 holds for an instance nor one of `processes`.
     pub foreign: Vec<ListenSocket>,
     /// What an interrupted repair was about to do. `None` also while one is running.
     pub intent: Option<Intent>,

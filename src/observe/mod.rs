@@ -29,7 +29,7 @@ use crate::model::names::{NOT_TO_BE_RUN, RUNTIME_DIRECTORY};
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::{Host, Snapshot};
 use crate::model::unit::Unit;
-use processes::{Observed, Proc};
+use processes::{Named, Observed, Proc};
 
 pub use instances::wanted_addresses;
 
@@ -115,8 +115,8 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
         not_to_be_run: Path::new(NOT_TO_BE_RUN).exists(),
         shutting_down: manager.is_stopping().map_err(Unexaminable::Systemd)?,
     };
-    let of_users = named.of_users;
-    Ok(Snapshot { host, instances, processes, of_users, unreadable, systemd_holds, foreign, intent })
+    let Named { children, of_users, .. } = named;
+    Ok(Snapshot { host, instances, processes, children, of_users, unreadable, systemd_holds, foreign, intent })
 }
 
 /// Probes the listeners with these pids, and stores the results in the snapshot.

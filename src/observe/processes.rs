@@ -6,7 +6,7 @@
 use procfs::process::Process as ProcDirectory;
 use procfs::{ProcError, ProcResult};
 use rustix::fs::{OFlags, fstat, statat};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use super::control_group;
 use super::descriptors::{connections, descriptors, socket_inodes};
-use crate::model::process::{FileId, ListenSocket, Process, Surroundings};
+use crate::model::process::{Child, FileId, ListenSocket, Process, Surroundings};
 
 /// What the kernel appends to the name of a program whose directory entry is gone (d_path, fs/d_path.c).
 const DELETED: &[u8] = b" (deleted)";
@@ -40,6 +40,8 @@ pub struct Proc {
 pub struct Named {
     /// Pids.
     pub of_root: Vec<i32>,
+    /// Those whose parent is one of root's, too.
+    pub children: Vec<Child>,
     /// Pids and programs.
     pub of_users: Vec<(i32, PathBuf)>,
 }
@@ -111,12 +113,13 @@ impl Proc {
     }
 
     /// Processes whose program is called like a part of OpenSSH's server: one readlink(2) for each process, one stat(2)
-    /// more for each of these.
+    /// more for each of these, and two files for each of root's.
     ///
     /// # Errors
     /// The directory could not be read.
     pub fn sshd_processes(&self) -> ProcResult<Named> {
         let mut named = Named::default();
+        let mut of_root = BTreeMap::new();
         for entry in std::fs::read_dir(&self.root)? {
             let Ok(entry) = entry else { continue };
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
@@ -127,15 +130,31 @@ impl Proc {
             // The directory itself belongs to the effective user, whether the process is dumpable or not
             // (task_dump_owner, fs/proc/base.c).
             match rustix::fs::stat(entry.path()) {
-                Ok(directory) if directory.st_uid == 0 => named.of_root.push(pid),
+                Ok(directory) if directory.st_uid == 0 => drop(of_root.insert(pid, exe)),
                 Ok(_) => named.of_users.push((pid, exe)),
                 // It has exited.
                 Err(_) => {}
             }
         }
-        named.of_root.sort_unstable();
+        for (pid, exe) in &of_root {
+            match self.child(*pid, exe) {
+                Some(child) if of_root.contains_key(&child.parent) => named.children.push(child),
+                _ => named.of_root.push(*pid),
+            }
+        }
         named.of_users.sort_unstable();
         Ok(named)
+    }
+
+    /// `None`: it has exited, or it has to be read with everything else.
+    fn child(&self, pid: i32, exe: &Path) -> Option<Child> {
+        let directory = self.root.join(pid.to_string());
+        let (parent, _) = parent_and_start(&std::fs::read(directory.join("stat")).ok()?)?;
+        let cgroup = std::fs::read(directory.join("cgroup")).ok()?;
+        let cgroup = String::from_utf8_lossy(&cgroup);
+        let control_group = control_group::of_process(&cgroup);
+        let unit = control_group::unit(control_group);
+        Some(Child { pid, parent, exe: exe.to_owned(), control_group: control_group.to_owned(), unit })
     }
 
     /// Facts about one process. `None`: it has no program (any more), as a zombie has none.

@@ -75,8 +75,10 @@ fn other_processes(snapshot: &Snapshot, instance: &Instance) -> OtherProcesses {
         return OtherProcesses::Known(Vec::new());
     }
     // A unit that systemd has lost track of has processes, and no control group in systemd's words.
-    let left_over = snapshot.processes.iter().filter(|process| process.unit.as_deref() == Some(instance.name()));
-    let mut groups: BTreeSet<&str> = left_over.map(|process| process.control_group.as_str()).collect();
+    let of_processes = snapshot.processes.iter().map(|process| (&process.unit, &process.control_group));
+    let of_children = snapshot.children.iter().map(|child| (&child.unit, &child.control_group));
+    let left_over = of_processes.chain(of_children).filter(|(unit, _)| unit.as_deref() == Some(instance.name()));
+    let mut groups: BTreeSet<&str> = left_over.map(|(_, group)| group.as_str()).collect();
     groups.insert(&service.control_group);
     let mut pids = BTreeSet::new();
     for group in groups {

@@ -175,6 +175,7 @@ fn some_machine() -> impl Strategy<Value = Snapshot> {
                 instances: [first, second, third].into_iter().take(count).collect(),
                 processes,
                 unreadable: Vec::new(),
+                children: Vec::new(),
                 of_users: Vec::new(),
                 systemd_holds: of_systemd.into_iter().filter(|_| is_of_systemd).collect(),
                 foreign: foreign.into_iter().filter(|_| is_foreign).collect(),

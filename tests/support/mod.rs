@@ -143,6 +143,7 @@ pub fn healthy() -> Snapshot {
         host: Host { runtime_directory: true, not_to_be_run: false, shutting_down: false },
         instances: vec![main],
         processes: vec![listener(60)],
+        children: Vec::new(),
         of_users: Vec::new(),
         unreadable: Vec::new(),
         systemd_holds: Vec::new(),

@@ -46,6 +46,7 @@ impl World {
             instances: instances.collect(),
             processes,
             unreadable: Vec::new(),
+            children: Vec::new(),
             of_users: Vec::new(),
             systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).collect(),
             foreign: truth.foreign.iter().map(taken).collect(),
