@@ -52,6 +52,34 @@ fn an_intent_concerns_the_instance_that_it_names() {
     assert_eq!(plan.replacements().map(|(instance, _)| instance).collect::<Vec<_>>(), [SECOND]);
 }
 
+/// Its unit was started again, and somebody stopped it later: that was on purpose.
+#[test]
+fn who_stops_what_was_started_again_has_stopped_it() {
+    let resumed = InstanceIntent { resumed: true, ..of_second() };
+    let machine = Snapshot { intent: intent(vec![resumed]), ..second_terminated(healthy()) };
+    let found = diagnose(&machine);
+    assert!(!found.has_for(SECOND, FindingCode::Interrupted), "{found:?}");
+    for trigger in [Trigger::Hook, Trigger::Repair] {
+        let plan = planned(&machine, &ready(), trigger);
+        assert!(plan.is_empty(), "{plan:?}");
+        assert_eq!(plan.settled, [SECOND]);
+    }
+}
+
+/// Its unit serves again, but not at every address: critical until it does, and no reason to start it again.
+#[test]
+fn what_serves_at_some_addresses_only_stays_on_record_as_started_again() {
+    let lost = InstanceIntent { addresses: addresses(&["0.0.0.0:2222", "0.0.0.0:2223"]), ..of_second() };
+    let machine = Snapshot { intent: intent(vec![lost.clone()]), ..both_serve() };
+    assert!(diagnose(&machine).has_for(SECOND, FindingCode::Interrupted));
+    let plan = planned(&machine, &ready(), Trigger::Hook);
+    assert_eq!((plan.settled.len(), plan.resumed.as_slice()), (0, [SECOND.to_owned()].as_slice()));
+    let noted = Snapshot { intent: intent(vec![InstanceIntent { resumed: true, ..lost }]), ..machine };
+    assert!(diagnose(&noted).has_for(SECOND, FindingCode::Interrupted));
+    let plan = planned(&noted, &ready(), Trigger::Hook);
+    assert!(plan.is_empty() && plan.settled.is_empty() && plan.resumed.is_empty(), "{plan:?}");
+}
+
 /// Somebody stopped the main instance: that a repair of the other one was interrupted is no reason to start it.
 #[test]
 fn an_intent_for_one_instance_starts_no_other() {

@@ -62,6 +62,7 @@ fn it_serves_what_the_terminated_listener_served_as_the_units_would() {
         start: Start {
             reset: vec!["ssh.socket".into(), "ssh.service".into()],
             jobs: ["ssh.socket", "ssh.service"].map(|unit| UnitJob::new(Job::Start, unit)).into(),
+            declared: vec!["ssh.socket".into(), "ssh.service".into()],
             service_alone: Some("ssh.service".into()),
             serves: "ssh.service".into(),
             ..Start::default()
@@ -154,7 +155,7 @@ fn the_rescue_of_one_instance_has_nothing_of_another() {
     let machine = second_instance(incident());
     let second = prepared(&machine, &trials, SECOND);
     assert_eq!(
-        (second.conflicts, second.start.units(), second.start.serves.as_str()),
+        (second.conflicts, second.start.declared, second.start.serves.as_str()),
         (vec![SECOND.into()], vec![SECOND.into()], SECOND)
     );
     assert_eq!((second.addresses, second.service_settings), (addresses(&["0.0.0.0:2222"]), vec!["UMask=077".into()]));

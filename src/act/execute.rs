@@ -16,7 +16,7 @@ use super::work::Work;
 pub use super::work::first_aid;
 use crate::model::execution::{End, Execution, Failure, InstanceExecution, StepOutcome, Success};
 use crate::model::intent::{InstanceIntent, Intent};
-use crate::model::plan::{Plan, RescuePlan, Step};
+use crate::model::plan::{Plan, RescuePlan, Start, Step};
 use crate::model::refusal::RefusalCode;
 use crate::report::events;
 
@@ -53,15 +53,11 @@ pub fn execute(plan: &Plan, machine: &impl Machine) -> Execution {
 /// and `/run/sshd` is created if it is missing.
 pub fn prepare(plan: &Plan, machine: &impl Machine) -> Vec<StepOutcome> {
     let mut outcomes = Vec::new();
-    for unit in &plan.stop_first {
+    for stopped in &plan.stop_first {
         let begun = Instant::now();
-        // In place of the start that systemd has queued.
-        machine.abort(unit);
-        let result = match machine.is_active(unit) {
-            true => Err(Failure::Systemd("it was started meanwhile".to_owned())),
-            false => Ok(Success::Stopped),
-        };
-        let outcome = StepOutcome::new(Step::StopUnit { unit: unit.clone() }, begun.elapsed(), result);
+        let result = stop_first(stopped, machine);
+        let step = Step::StopUnit { unit: stopped.instance.clone() };
+        let outcome = StepOutcome::new(step, begun.elapsed(), result);
         events::step(&outcome, None);
         outcomes.push(outcome);
     }
@@ -71,13 +67,44 @@ pub fn prepare(plan: &Plan, machine: &impl Machine) -> Vec<StepOutcome> {
     outcomes
 }
 
-/// Takes instances off the record that serve again.
-pub fn settle(instances: &[String], machine: &impl Machine) {
+/// The record says that the unit is to be started as soon as the orphan that serves in its place does not any more.
+fn stop_first(stopped: &InstanceIntent, machine: &impl Machine) -> Result<Success, Failure> {
+    let unit = &stopped.instance;
+    let start = Start { declared: stopped.units.clone(), serves: unit.clone(), ..Start::default() };
+    let record = || -> std::io::Result<()> {
+        machine.write_fallback(unit, &start)?;
+        put_on_record(stopped.clone(), machine)
+    };
+    if machine.intent().is_none_or(|intent| intent.of(unit).is_none()) {
+        record().map_err(|error| Failure::System(error.to_string()))?;
+    }
+    // The port may have become free since it was seen.
+    if machine.is_active(unit) {
+        return Err(Failure::Systemd("it was started meanwhile".to_owned()));
+    }
+    // In place of the start that systemd has queued.
+    machine.abort(unit);
+    Ok(Success::Stopped)
+}
+
+fn put_on_record(announced: InstanceIntent, machine: &impl Machine) -> std::io::Result<()> {
     let mut intent = machine.intent().unwrap_or_default();
-    intent.instances.retain(|intent| !instances.contains(&intent.instance));
+    intent.instances.retain(|old| old.instance != announced.instance);
+    intent.instances.push(announced);
+    intent.boot_id = boot_id()?;
+    machine.write_intent(intent)
+}
+
+/// Takes instances off the record that serve again, and notes those whose units do.
+pub fn settle(settled: &[String], resumed: &[String], machine: &impl Machine) {
+    let mut intent = machine.intent().unwrap_or_default();
+    intent.instances.retain(|intent| !settled.contains(&intent.instance));
+    for intent in &mut intent.instances {
+        intent.resumed |= resumed.contains(&intent.instance);
+    }
     let written = machine.write_intent(intent);
-    log::debug!("off the record: {instances:?}: {written:?}");
-    for instance in instances {
+    log::debug!("off the record: {settled:?}, resumed: {resumed:?}: {written:?}");
+    for instance in settled {
         machine.remove_rescue(instance);
     }
 }
@@ -99,8 +126,8 @@ impl<M: Machine> Work<'_, M> {
             self.withdraw(before);
             return End::Changed;
         }
-        if !self.terminate() {
-            // A start would fail as long as the listener is there, and take /run/sshd with it.
+        if !self.terminate() && !self.old.iter().any(Target::has_exited) {
+            // A start would fail as long as the listeners are there, and take /run/sshd with it.
             self.restore_runtime_directory();
             return End::Lost(self.replacement.keep.clone());
         }
@@ -138,7 +165,7 @@ impl<M: Machine> Work<'_, M> {
     /// Puts on record what is about to be done, and prepares everything that is needed if it fails.
     fn announce(&self) -> std::io::Result<()> {
         let replacement = self.replacement;
-        let mut intent = self.machine.intent().unwrap_or_default();
+        let intent = self.machine.intent().unwrap_or_default();
         let on_record = intent.of(self.instance);
         // An interrupted repair has announced the same, and /run may be full by now.
         if on_record.is_some_and(|old| old.addresses.is_superset(&replacement.keep)) && self.old.is_empty() {
@@ -159,13 +186,11 @@ impl<M: Machine> Work<'_, M> {
         let announced = InstanceIntent {
             instance: self.instance.to_owned(),
             addresses: replacement.keep.clone(),
-            units: replacement.start.units(),
+            units: replacement.start.declared.clone(),
             rescue,
+            resumed: false,
         };
-        intent.instances.retain(|old| old.instance != self.instance);
-        intent.instances.push(announced);
-        intent.boot_id = boot_id()?;
-        self.machine.write_intent(intent)
+        put_on_record(announced, self.machine)
     }
 
     /// Nothing was terminated, so only what an earlier repair left has to be finished.
@@ -181,6 +206,6 @@ impl<M: Machine> Work<'_, M> {
 
     /// The instance serves again.
     fn forget(&self) {
-        settle(&[self.instance.to_owned()], self.machine);
+        settle(&[self.instance.to_owned()], &[], self.machine);
     }
 }

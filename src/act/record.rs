@@ -21,10 +21,11 @@ use crate::model::plan::Trigger;
 const INTENT: &str = "intent";
 /// The packaged fallback unit reads it: which units it has to start.
 const FALLBACK: &str = "fallback";
-/// While it exists, the fallback of an instance does not start: a repair stops and starts units on purpose.
+/// Of each instance that is being replaced: while it exists, the instance's fallback does not start what the repair stops on
+/// purpose.
 const EXECUTING: &str = "executing";
-/// Of an instance that was started again by hand, or by its fallback: with it nothing is left to be completed.
-const SERVED: &str = "served";
+/// Of an instance that its fallback has started, see [`crate::model::intent::InstanceIntent::resumed`].
+const RESUMED: &str = "resumed";
 const LOCK: &str = "lock";
 const OUTCOME: &str = "outcome";
 const REQUEST: &str = "request";
@@ -43,6 +44,22 @@ pub struct Request {
     pub trigger: Trigger,
     /// The process that waits for the outcome, by its pid.
     pub process: u32,
+    /// Its start in clock ticks since boot: another process may have its pid later.
+    #[serde(default)]
+    started_ticks: u64,
+}
+
+impl Request {
+    /// A request of this process.
+    fn own(trigger: Trigger) -> Self {
+        let process = std::process::id();
+        Self { trigger, process, started_ticks: started_ticks(process).unwrap_or_default() }
+    }
+
+    /// Whoever asked still waits for the outcome.
+    fn is_waited_for(&self) -> bool {
+        started_ticks(self.process) == Some(self.started_ticks)
+    }
 }
 
 /// Held while a repair is running. Ends with the process at the latest.
@@ -109,37 +126,24 @@ impl Record {
     /// # Errors
     /// They could not be written. What was on record before still is.
     pub fn write_intent(&self, intent: &Intent) -> io::Result<()> {
-        for announced in &intent.instances {
-            self.remove(&format!("{SERVED}.{}", announced.instance))?;
-        }
         let units: Vec<String> = intent.instances.iter().map(|intent| names::fallback(&intent.instance)).collect();
-        self.write(FALLBACK, format!("UNITS={}\n", units.join(" ")).as_bytes())?;
-        self.write_json(INTENT, intent)
+        // systemd reads a backslash as the beginning of an escape (load_env_file).
+        let units = units.join(" ").replace('\\', "\\\\");
+        self.write(FALLBACK, format!("UNITS={units}\n").as_bytes())?;
+        self.write_json(INTENT, intent)?;
+        // What they said has been written with the intent.
+        self.remove_each(RESUMED)
     }
 
     /// The intents that are on record for this boot.
     pub fn intent(&self) -> Option<Intent> {
         let of_this_boot = |intent: &Intent| boot_id().is_ok_and(|boot_id| boot_id == intent.boot_id);
         let mut intent = self.read(INTENT).filter(of_this_boot)?;
-        intent.instances.retain(|announced| !self.is_served(&announced.instance));
-        Some(intent).filter(|intent| !intent.instances.is_empty())
-    }
-
-    /// Instances on record that were started again without this program, see [`SERVED`].
-    pub fn served(&self) -> Vec<String> {
-        let announced = self.read::<Intent>(INTENT).map(|intent| intent.instances).unwrap_or_default();
-        announced.into_iter().map(|intent| intent.instance).filter(|instance| self.is_served(instance)).collect()
-    }
-
-    /// What [`Self::served`] says about an instance has been dealt with.
-    pub fn discard_served(&self, instance: &str) {
-        let removed = self.remove(&format!("{SERVED}.{instance}"));
-        log::debug!("{instance} is off the record: {removed:?}");
-    }
-
-    fn is_served(&self, instance: &str) -> bool {
-        let mark = format!("{SERVED}.{instance}");
-        rustix::fs::statat(&self.0, mark, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        for announced in &mut intent.instances {
+            let mark = format!("{RESUMED}.{}", announced.instance);
+            announced.resumed |= rustix::fs::statat(&self.0, mark, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        }
+        Some(intent)
     }
 
     /// Takes the intents off the record: what they announced is done.
@@ -148,23 +152,24 @@ impl Record {
     /// A file is there and could not be removed.
     pub fn clear_intent(&self) -> io::Result<()> {
         self.remove(INTENT)?;
-        self.remove(FALLBACK)
+        self.remove(FALLBACK)?;
+        self.remove_each(RESUMED)
     }
 
-    /// Keeps the fallback of every instance from starting until [`Self::end_execution`].
+    /// Keeps the fallback of an instance from starting until [`Self::end_executions`].
     ///
     /// # Errors
     /// It could not be written.
-    pub fn begin_execution(&self) -> io::Result<()> {
-        self.write(EXECUTING, b"")
+    pub fn begin_execution(&self, instance: &str) -> io::Result<()> {
+        self.write(&format!("{EXECUTING}.{instance}"), b"")
     }
 
     /// See [`Self::begin_execution`].
     ///
     /// # Errors
-    /// It could not be removed.
-    pub fn end_execution(&self) -> io::Result<()> {
-        self.remove(EXECUTING)
+    /// A file could not be removed.
+    pub fn end_executions(&self) -> io::Result<()> {
+        self.remove_each(EXECUTING)
     }
 
     /// Leaves an outcome for those who wait for it. The process that asked for it, if it still waits, gets one of its own:
@@ -203,7 +208,7 @@ impl Record {
         if self.request().is_some_and(|standing| standing.trigger == Trigger::Repair) {
             return Ok(());
         }
-        self.write_json(REQUEST, &Request { trigger, process: std::process::id() })
+        self.write_json(REQUEST, &Request::own(trigger))
     }
 
     /// Accepts the request that stands now. Later ones stand for themselves.
@@ -215,8 +220,7 @@ impl Record {
         let removed = self.remove(REQUEST);
         log::debug!("accepted: {standing:?}, {removed:?}");
         // Who does not wait any more is not there to see what is done with a person's rights.
-        let waits = |process: u32| Path::new("/proc").join(process.to_string()).exists();
-        standing.map(|request| match waits(request.process) {
+        standing.map(|request| match request.is_waited_for() {
             true => request,
             false => Request { trigger: Trigger::Hook, ..request },
         })
@@ -280,12 +284,30 @@ impl Record {
         serde_json::from_slice(&bytes).ok()
     }
 
+    /// Removes what is kept of this kind, for whatever instance.
+    fn remove_each(&self, kind: &str) -> io::Result<()> {
+        for entry in rustix::fs::Dir::read_from(&self.0)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy();
+            if name.strip_prefix(kind).is_some_and(|rest| rest.starts_with('.')) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, rustix::fs::AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// `None`: there is no such process, or its name is no text, as ours is.
+fn started_ticks(process: u32) -> Option<u64> {
+    let process = procfs::process::Process::new(i32::try_from(process).ok()?).ok()?;
+    process.stat().ok().map(|stat| stat.starttime)
 }
 
 /// A repair is running right now.

@@ -31,13 +31,15 @@ pub fn units(rescue: &Rescue, interfaces: &str) -> Vec<UnitFile> {
 
 /// The unit that starts an instance again, or else its rescue if it has one.
 pub fn fallback(instance: &str, start: &Start, rescue: Option<&str>) -> UnitFile {
-    let serves = &start.serves;
-    let units = start.units();
+    let word = quoted(&start.serves);
+    let units = &start.declared;
     let starts: Vec<String> =
-        units.iter().map(|unit| format!("ExecStart=-/usr/bin/systemctl start {unit}\n")).collect();
+        units.iter().map(|unit| format!("ExecStart=-/usr/bin/systemctl start {}\n", quoted(unit))).collect();
+    let words = units.iter().map(|unit| quoted(unit)).collect::<Vec<_>>().join(" ");
     let units = units.join(" ");
+    let mark = quoted(&format!("{record}/resumed.{instance}", record = names::RECORD));
     // The service alone would serve more than its socket, or by weaker rules. `is-active` succeeds if one of them is.
-    let only_together = format!("ExecStart=/usr/bin/systemctl --quiet is-active {units}\n");
+    let only_together = format!("ExecStart=/usr/bin/systemctl --quiet is-active {words}\n");
     let starts = starts.join(if start.service_alone.is_some() { "" } else { &only_together });
     let on_failure = rescue.map(|socket| format!("OnFailure={socket}\n")).unwrap_or_default();
     let after = rescue.map(|socket| format!(" {socket}")).unwrap_or_default();
@@ -51,14 +53,16 @@ pub fn fallback(instance: &str, start: &Start, rescue: Option<&str>) -> UnitFile
          {on_failure}StartLimitIntervalSec=0\n\
          CollectMode=inactive-or-failed\n\
          # A repair stops and starts units itself.\n\
-         ConditionPathExists=!{record}/executing\n\
+         ConditionPathExists=!{record}/executing.{instance}\n\
          ConditionPathExists=!{unwanted}\n\
          \n[Service]\nType=oneshot\n\
-         ExecStart=-/usr/bin/systemctl reset-failed {units}\n\
+         # A start that hangs keeps the rescue away, which ends it.\n\
+         TimeoutStartSec=45\n\
+         ExecStart=-/usr/bin/systemctl reset-failed {words}\n\
          {starts}\
-         ExecStart=/usr/bin/systemctl --quiet is-active {serves}\n\
+         ExecStart=/usr/bin/systemctl --quiet is-active {word}\n\
          # Nothing is left to be completed: who stops the unit from now on has stopped it on purpose.\n\
-         ExecStart=-/usr/bin/touch {record}/served.{instance}\n\
+         ExecStart=-/usr/bin/touch {mark}\n\
          # A failed start has removed it from under listeners that still run.\n\
          ExecStopPost=-/usr/bin/mkdir -p -m 0755 {directory}\n"
     );
@@ -76,6 +80,8 @@ fn socket_text(rescue: &Rescue, interfaces: &str) -> String {
          Conflicts={units}\n\
          Before={units}\n\
          OnSuccess={fallback}\n\
+         # No number of attempts to start the unit keeps it from starting again.\n\
+         StartLimitIntervalSec=0\n\
          ConditionPathExists=!{unwanted}\n\
          CollectMode=inactive-or-failed\n\
          \n[Socket]\n\
@@ -140,12 +146,11 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::plan::{Job, UnitJob};
 
     #[test]
     fn the_rescue_serves_what_was_served_with_the_rules_of_the_unit() {
-        let jobs = ["ssh.socket", "ssh.service"].map(|unit| UnitJob::new(Job::Start, unit)).into();
-        let start = Start { jobs, serves: "ssh.service".into(), ..Start::default() };
+        let declared = ["ssh.socket", "ssh.service"].map(str::to_owned).into();
+        let start = Start { declared, serves: "ssh.service".into(), ..Start::default() };
         let rescue = Rescue {
             instance: "ssh.service".into(),
             conflicts: vec!["ssh.service".into(), "ssh.socket".into()],

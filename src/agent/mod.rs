@@ -137,7 +137,7 @@ impl Run<'_> {
         let lock = record.as_ref().ok().map(|record| record.lock(self.deadline));
         // Of an attempt that was killed: it would keep every fallback from starting.
         if let (Ok(record), Some(Ok(_))) = (&record, &lock) {
-            let unmarked = record.end_execution();
+            let unmarked = record.end_executions();
             log::debug!("fallbacks may start: {unmarked:?}");
         }
         // The lock is held, so an intent on record is that of an interrupted repair.
@@ -186,10 +186,11 @@ impl Run<'_> {
 
     fn execute(&self, assessment: &Assessment, host: &Host<'_>, record: Option<&Record>) -> Execution {
         // The fallback of an instance would start what this repair stops on purpose.
-        let marked = record.map(Record::begin_execution);
+        let instances = assessment.plan.replacements().map(|(instance, _)| instance);
+        let marked = record.map(|record| instances.map(|name| record.begin_execution(name)).collect::<Vec<_>>());
         log::debug!("fallbacks wait: {marked:?}");
         let execution = act::execute(&assessment.plan, host);
-        let unmarked = record.map(Record::end_execution);
+        let unmarked = record.map(Record::end_executions);
         log::debug!("fallbacks may start: {unmarked:?}");
         execution
     }
@@ -205,18 +206,10 @@ impl Run<'_> {
 
     /// Takes off the record what is done: by the unit itself, by a person, by a repair that was cut off after its end.
     fn settle(&self, assessment: &Assessment) {
-        let record = Record::open_existing().ok();
-        let is_rescued =
-            |name: &String| assessment.snapshot.instance(name).is_some_and(|instance| instance.rescue.is_active());
-        let mut done: Vec<String> = record.as_ref().map(Record::served).unwrap_or_default();
-        done.retain(|name| !is_rescued(name));
-        done.extend(assessment.plan.settled.iter().cloned());
-        if done.is_empty() {
-            return;
-        }
-        act::execute::settle(&done, &self.host(assessment, record.as_ref()));
-        for instance in &done {
-            record.iter().for_each(|record| record.discard_served(instance));
+        let Plan { settled, resumed, .. } = &assessment.plan;
+        if !settled.is_empty() || !resumed.is_empty() {
+            let record = Record::open_existing().ok();
+            act::execute::settle(settled, resumed, &self.host(assessment, record.as_ref()));
         }
     }
 }

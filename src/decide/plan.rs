@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::findings::{in_the_way, is_disabled, lost_addresses};
 use super::needs::{has_orphan, needs_replacement, orphans};
 use super::replacement::replacement;
+use super::role::serves_by_itself;
 use crate::model::diagnosis::{Diagnosis, FindingCode};
+use crate::model::intent::InstanceIntent;
 use crate::model::plan::{Decision, InstancePlan, Plan, Trigger};
 use crate::model::process::Process;
 use crate::model::refusal::RefusalCode;
@@ -25,6 +27,7 @@ pub fn instances_to_try(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Tri
 /// Makes the plan. An instance that was not tried although it [had to be](instances_to_try) is left alone.
 pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger: Trigger) -> Plan {
     let settled = settled(snapshot, diagnosis);
+    let resumed = resumed(snapshot);
     let instances: Vec<InstancePlan> = snapshot
         .instances
         .iter()
@@ -41,8 +44,16 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
         let decision = instances.iter().find(|plan| plan.instance == instance.name()).map(|plan| &plan.decision);
         decision.is_some_and(|decision| is_stopped_first(snapshot, instance, trigger, decision))
     });
-    let stop_first = stop_first.map(|instance| instance.name().to_owned()).collect();
-    let mut plan = Plan { stop_first, first_aid: None, instances, settled };
+    let stop_first = stop_first
+        .map(|instance| InstanceIntent {
+            instance: instance.name().to_owned(),
+            addresses: orphans(snapshot, instance, trigger).flat_map(Process::reached_at).collect(),
+            units: vec![instance.name().to_owned()],
+            rescue: false,
+            resumed: false,
+        })
+        .collect();
+    let mut plan = Plan { stop_first, first_aid: None, instances, settled, resumed };
     let missing = diagnosis.has(FindingCode::RuntimeDirectoryMissing);
     // It would restore the access that the administrator closed.
     let is_wanted = !is_disabled(snapshot);
@@ -108,10 +119,19 @@ fn decide(
     }
 }
 
+fn resumed(snapshot: &Snapshot) -> Vec<String> {
+    let serving = snapshot.instances.iter().filter(|instance| serves_by_itself(snapshot, instance));
+    let is_new = |name: &&str| snapshot.intent_of(name).is_some_and(|intent| !intent.resumed);
+    serving.map(Instance::name).filter(is_new).map(str::to_owned).collect()
+}
+
 /// Instances on record whose every address is served by what was declared, from a listener that is not dead.
 fn settled(snapshot: &Snapshot, diagnosis: &Diagnosis) -> Vec<String> {
     let is_settled = |name: &str| {
         let Some(instance) = snapshot.instance(name) else { return false };
+        if snapshot.intent_of(name).is_none() {
+            return true;
+        }
         let unfit = diagnosis.listeners_of(name).any(|listener| listener.orphan || listener.probe.is_dead());
         // A socket listens, but what it starts may have failed.
         let starts = instance.service.has_failed() || instance.service.active == ActiveState::Activating;

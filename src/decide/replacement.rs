@@ -76,6 +76,7 @@ pub(super) fn replacement(
     let on_record_already = snapshot.intent_of(instance.name());
     let must_start = on_record_already.is_some() && replaced.is_empty() && !instance.rescue.is_active();
     let (mut prove, reached_at) = served(instance, &replaced);
+    by_policy(&trial.policy, trigger, on_record_already.filter(|_| replaced.is_empty()))?;
     if !must_start {
         by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;
         by_deadline(trial)?;
@@ -87,7 +88,6 @@ pub(super) fn replacement(
             prove = started.map(|coverage| coverage.addresses().clone()).unwrap_or_default();
         }
     }
-    by_policy(&trial.policy, trigger, on_record_already.filter(|_| replaced.is_empty()))?;
     prove.extend(on_record(snapshot, instance));
     let keep: BTreeSet<SocketAddr> = reached_at.union(&prove).copied().collect();
     let mut start = start;
@@ -201,8 +201,10 @@ fn is_equivalent_alone(instance: &Instance, trial: &Trial, keep: &BTreeSet<Socke
 /// exit, and systemd would not start it again.
 fn restart(instance: &Instance) -> Start {
     let service = instance.name();
+    let socket = Some(&instance.socket.name).filter(|_| instance.uses_socket());
     Start {
         reset: vec![service.to_owned()],
+        declared: socket.into_iter().chain([&instance.service.name]).cloned().collect(),
         jobs: vec![UnitJob::new(Job::Restart, service)],
         serves: service.to_owned(),
         ..Start::default()
@@ -243,11 +245,12 @@ fn start(snapshot: &Snapshot, instance: &Instance, deaf: bool) -> Result<Start, 
         jobs.push(UnitJob::new(if service.is_active() { Job::Restart } else { Job::Start }, &service.name));
     }
     let involved = [(with_socket, socket), (with_service, service)];
-    let reset = involved.into_iter().filter(|(is, _)| *is).map(|(_, unit)| unit.name.clone()).collect();
+    let declared: Vec<String> = involved.into_iter().filter(|(is, _)| *is).map(|(_, unit)| unit.name.clone()).collect();
     Ok(Start {
         stop_rescue: instance.rescue.is_active().then(|| instance.rescue.name.clone()),
-        reset,
+        reset: declared.clone(),
         jobs,
+        declared,
         service_alone: (with_socket && with_service).then(|| service.name.clone()),
         serves: if with_service { service.name.clone() } else { socket.name.clone() },
     })

@@ -26,6 +26,7 @@ const ATTEMPTS: u32 = 3;
 /// Between two attempts: a restart of sshd takes about 100 ms.
 const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(300);
 const HOSTS_DENY: &str = "/etc/hosts.deny";
+const HOSTS_ALLOW: &str = "/etc/hosts.allow";
 
 /// Probes the listener at `address` from this machine.
 pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
@@ -58,20 +59,31 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
                 closed = format!("new connections are closed after the client's KEXINIT (banner {banner})");
             }
             // hosts_access(5): whom it denies is closed out at once, whatever the listener is like.
-            Attempt::Closed(None) if has_rules(Path::new(HOSTS_DENY)) => is_denied = true,
+            Attempt::Closed(None) if may_be_denied() => is_denied = true,
             Attempt::Closed(None) => closed = "new connections are closed before a banner".to_owned(),
         }
     }
     if is_denied {
-        return inconclusive(format!("closed before a banner, and {HOSTS_DENY} has rules"));
+        return inconclusive(format!("closed before a banner, and {HOSTS_DENY} or {HOSTS_ALLOW} denies some clients"));
     }
     Probe { result: ProbeResult::Dead, detail: closed }
 }
 
-/// A file of hosts_access(5) that says anything. One that cannot be read may.
-fn has_rules(path: &Path) -> bool {
-    match std::fs::read_to_string(path) {
-        Ok(text) => text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')),
+/// hosts_access(5): hosts.deny has a rule, or hosts.allow one with an option that ends a connection (hosts_options(5)). A
+/// file that cannot be read may.
+fn may_be_denied() -> bool {
+    let ends = ["deny", "twist"];
+    let is_option = |line: &str| ends.iter().any(|option| line.to_ascii_lowercase().contains(option));
+    has_rule(Path::new(HOSTS_DENY), |_| true) || has_rule(Path::new(HOSTS_ALLOW), is_option)
+}
+
+fn has_rule(path: &Path, is_it: impl Fn(&str) -> bool) -> bool {
+    match std::fs::read(path) {
+        Ok(text) => {
+            let text = String::from_utf8_lossy(&text);
+            let rules = text.lines().filter(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'));
+            rules.into_iter().any(is_it)
+        }
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }

@@ -25,6 +25,10 @@ pub struct InstanceIntent {
     pub units: Vec<String>,
     /// A rescue was prepared: its units are in place.
     pub rescue: bool,
+    /// Its unit was started again and serves, though perhaps not at every address: whoever stops it from now on does so on
+    /// purpose.
+    #[serde(default)]
+    pub resumed: bool,
 }
 
 impl Intent {

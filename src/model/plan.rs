@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::intent::InstanceIntent;
 use super::names;
 use super::process::Process;
 use super::refusal::Refusal;
@@ -23,14 +24,17 @@ pub enum Trigger {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Services that fail and are started again by systemd, over and over: each attempt removes `/run/sshd` from under
-    /// those who serve. They serve nobody, and are stopped before anything else.
-    pub stop_first: Vec<String>,
+    /// those who serve. They serve nobody, and are stopped before anything else. What is put on record before.
+    pub stop_first: Vec<InstanceIntent>,
     /// Create `/run/sshd`, and probe these addresses afterwards: terminates nothing, and by itself restores logins.
     pub first_aid: Option<BTreeSet<SocketAddr>>,
     /// Instances about which there is something to do or to say.
     pub instances: Vec<InstancePlan>,
-    /// Instances on record whose addresses are all served again: the record is to be cleared.
+    /// Instances on record whose addresses are all served again, or that somebody stopped after they were: to be taken off
+    /// the record.
     pub settled: Vec<String>,
+    /// Instances on record whose units serve again, though not at every address.
+    pub resumed: Vec<String>,
 }
 
 /// What is to be done about one instance.
@@ -78,6 +82,8 @@ pub struct Start {
     pub reset: Vec<String>,
     /// In this order.
     pub jobs: Vec<UnitJob>,
+    /// The units that are active once all is as declared, in the order in which they can be started.
+    pub declared: Vec<String>,
     /// The service to start alone if its socket cannot be started.
     pub service_alone: Option<String>,
     /// The unit that is active once the instance serves.
@@ -180,7 +186,7 @@ impl Plan {
 
     /// All steps, in the order in which they are taken if nothing fails.
     pub fn steps(&self) -> Vec<Step> {
-        let stop = |unit: &String| Step::StopUnit { unit: unit.clone() };
+        let stop = |stopped: &InstanceIntent| Step::StopUnit { unit: stopped.instance.clone() };
         let mut steps: Vec<Step> = self.stop_first.iter().map(stop).collect();
         if let Some(probed) = &self.first_aid {
             steps.push(Step::first_aid());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::intent::{InstanceIntent, Intent};
 use super::names;
 use super::process::{Child, FileId, ListenSocket, Process};
-use super::unit::Unit;
+use super::unit::{ActiveState, Unit};
 
 /// Everything that a diagnosis is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +109,15 @@ impl Snapshot {
     }
 
     /// What is on record about an instance.
+    /// `None` also if somebody has stopped it after it was started again.
     pub fn intent_of(&self, instance: &str) -> Option<&InstanceIntent> {
-        self.intent.as_ref().and_then(|intent| intent.of(instance))
+        let intent = self.intent.as_ref()?.of(instance)?;
+        let is_at_rest = |instance: &Instance| {
+            let units = [&instance.service, &instance.socket, &instance.rescue];
+            units.into_iter().all(|unit| unit.active == ActiveState::Inactive)
+        };
+        let is_stopped = intent.resumed && self.instance(&intent.instance).is_some_and(is_at_rest);
+        Some(intent).filter(|_| !is_stopped)
     }
 
     /// What the main instance is called where systemd knows no such unit.

@@ -232,7 +232,13 @@ pub fn rescued() -> Snapshot {
 /// A repair of one instance is on record.
 pub fn intent(instance: &str, address: &str) -> Intent {
     let units = vec!["ssh.socket".into(), "ssh.service".into()];
-    let instance = InstanceIntent { instance: instance.into(), addresses: addresses(&[address]), units, rescue: true };
+    let instance = InstanceIntent {
+        instance: instance.into(),
+        addresses: addresses(&[address]),
+        units,
+        rescue: true,
+        resumed: false,
+    };
     Intent { boot_id: "this boot".into(), instances: vec![instance] }
 }
 

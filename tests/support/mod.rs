@@ -227,7 +227,13 @@ pub fn short(plan: &Plan) -> String {
 
 /// An interrupted repair was about to serve these addresses of an instance again.
 pub fn intended(instance: &str, texts: &[&str], rescue: bool) -> InstanceIntent {
-    InstanceIntent { instance: instance.into(), addresses: addresses(texts), units: vec![instance.into()], rescue }
+    InstanceIntent {
+        instance: instance.into(),
+        addresses: addresses(texts),
+        units: vec![instance.into()],
+        rescue,
+        resumed: false,
+    }
 }
 
 /// What is on record about an interrupted repair.

@@ -48,7 +48,8 @@ struct Case<'a> {
 pub fn holds(machine: &Snapshot, trials: &Trials, trigger: Trigger, plan: &Plan) -> Held {
     first_aid(machine, plan)?;
     settled(machine, plan)?;
-    let fails = |name: &String| {
+    let fails = |stopped: &InstanceIntent| {
+        let name = &stopped.instance;
         let services = machine.instances.iter().map(|instance| &instance.service);
         services.into_iter().any(|service| service.name == *name && service.active == ActiveState::Activating)
     };

@@ -56,7 +56,7 @@ impl Machine {
     #[track_caller]
     pub fn assert_nothing_on_record(&self) {
         let left = self.sh(
-            "cd /run/sshd-mend; for file in intent fallback executing request request.accepted; do [ ! -e $file ] || echo $file; done
+            "cd /run/sshd-mend; for file in intent fallback executing.* resumed.* request request.accepted; do [ ! -e $file ] || echo $file; done
              find /run/systemd/system -maxdepth 1 -name 'sshd-mend-*.socket' -o -maxdepth 1 -name 'sshd-mend-*.service'",
         );
         assert_eq!(left.ok().stdout, "", "left by the repair\n{}", self.state());

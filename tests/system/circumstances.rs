@@ -117,7 +117,7 @@ fn a_record_of_another_boot() {
     machine
         .sh(r#"mkdir -m 0700 /run/sshd-mend; cd /run/sshd-mend
              printf '{"boot_id":"5d7a","instances":[{"instance":"ssh.service","addresses":["0.0.0.0:2222"],"units":["ssh.service"],"rescue":true}]}' >intent
-             printf 'UNITS=sshd-mend-fallback-ssh.service\n' >fallback; touch executing served.ssh.service
+             printf 'UNITS=sshd-mend-fallback-ssh.service\n' >fallback; touch executing.ssh.service resumed.ssh.service
              printf '{"at":99999999999,"outcome":{}}' >outcome; printf '{"trigger":"repair","process":1}' >request"#)
         .ok();
     machine.sh("sshd-mend check").ok();

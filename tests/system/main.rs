@@ -29,6 +29,7 @@ mod refusals;
 mod repair;
 mod requests;
 mod rescue;
+mod rescue_end;
 mod rescue_rules;
 mod screens;
 mod session;

@@ -130,7 +130,7 @@ impl World {
             }
         }
         let (_, last) = self.assess(trigger);
-        settle(&last.settled, machine);
+        settle(&last.settled, &last.resumed, machine);
         execution
     }
 

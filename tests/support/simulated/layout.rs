@@ -306,6 +306,7 @@ fn record(truth: &mut Truth, index: usize, sockets: &[ListenSocket], rescue: boo
         conflicts: managed.instance.units().into_iter().filter(|u| u.exists()).map(|u| u.name.clone()).collect(),
         start: Start {
             jobs: units.iter().map(|unit| UnitJob::new(Job::Start, unit)).collect(),
+            declared: units.clone(),
             serves: name.clone(),
             ..Start::default()
         },
@@ -329,7 +330,7 @@ fn record(truth: &mut Truth, index: usize, sockets: &[ListenSocket], rescue: boo
     truth.files.insert(name.clone(), Files { rescue: rescue.then_some(prepared), fallback: true });
     let intent = truth.intent.get_or_insert_with(|| Intent { boot_id: "this boot".to_owned(), instances: Vec::new() });
     let addresses = sockets.iter().flat_map(reached_at).collect();
-    intent.instances.push(InstanceIntent { instance: name, addresses, units, rescue });
+    intent.instances.push(InstanceIntent { instance: name, addresses, units, rescue, resumed: false });
 }
 
 fn serve_by_rescue(truth: &mut Truth, index: usize, sockets: &[ListenSocket]) {
