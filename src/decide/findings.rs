@@ -91,8 +91,9 @@ fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listene
         let by_hand = match serves_by_itself(snapshot, instance) {
             true => format!(
                 ". It serves its other addresses, so it is not restarted for that. See why it does not serve this one \
-                 (journalctl -u {name}), then: systemctl restart {name}. {unwanted}",
-                name = instance.name()
+                 (journalctl -u {}), then: {}. {unwanted}",
+                instance.name(),
+                restart(instance)
             ),
             false if instance.service.load != LoadState::Loaded => format!(". {unwanted}"),
             false => String::new(),
@@ -129,6 +130,15 @@ pub(super) fn is_disabled(snapshot: &Snapshot) -> bool {
         units.peek().is_some() && units.all(|unit| unit.load == LoadState::Masked)
     };
     snapshot.host.not_to_be_run || snapshot.instances.iter().all(is_masked)
+}
+
+/// What starts all of an instance again. A socket cannot be started while its service runs.
+fn restart(instance: &Instance) -> String {
+    let [service, socket] = instance.units();
+    match instance.uses_socket() && !socket.is_active() {
+        true => format!("systemctl stop {0}; systemctl start {1} {0}", service.name, socket.name),
+        false => format!("systemctl restart {}", service.name),
+    }
 }
 
 /// Addresses that an interrupted repair was about to serve again, and that the instance does not serve.
