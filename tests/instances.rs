@@ -203,6 +203,16 @@ fn a_refusal_of_one_instance_leaves_the_replacement_of_the_other_in_the_plan() {
     }
 }
 
+/// A stop of the second instance would stop the main one, which serves.
+#[test]
+fn an_instance_on_which_another_one_depends_is_left_to_a_person() {
+    let mut machine = second_instance(healthy());
+    assert_eq!(planned(&machine, &ready(), Trigger::Hook).refusals().next(), None);
+    machine.instances[1].service.stopped_along = vec!["ssh.service".into()];
+    let plan = planned(&machine, &ready(), Trigger::Hook);
+    assert_eq!((short(&plan).as_str(), refused(&plan, SECOND)), ("", Some(RefusalCode::WouldKillSessions)));
+}
+
 #[test]
 fn a_refusal_of_the_main_instance_leaves_the_replacement_of_the_second_in_the_plan() {
     let spoils: [fn(&mut Snapshot, &mut Trials); 5] = [

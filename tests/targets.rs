@@ -220,6 +220,25 @@ fn the_main_process_of_an_active_unit_is_never_signalled() {
     }
 }
 
+/// It never says that it is ready (`Type=notify`), or does not fork (`Type=forking`): systemd kills it in the end, and starts
+/// it again. It serves meanwhile.
+#[test]
+fn what_systemd_is_starting_is_left_to_it() {
+    let starting = Unit { restarts: 3, job: true, ..service("ssh.service", "activating", "start", "enabled") };
+    let by_pid =
+        [Unit { main_pid: Some(60), ..starting.clone() }, Unit { control_pid: Some(60), main_pid: None, ..starting }];
+    for unit in by_pid {
+        let mut machine = healthy();
+        machine.processes[0] = stale(listener(60));
+        machine.instances[0].service = unit;
+        assert!(!diagnose(&machine).listeners[0].orphan);
+        for plan in plans(&machine) {
+            assert!(plan.is_empty(), "{plan:?}");
+            assert_eq!(plan.refusals().map(|(_, refusal)| refusal.code).collect::<Vec<_>>(), [RefusalCode::JobPending]);
+        }
+    }
+}
+
 /// systemd has lost track of it: whatever it calls the main process, a restart would not end it.
 #[test]
 fn a_unit_that_is_not_active_owns_no_listener() {

@@ -113,8 +113,15 @@ impl Host<'_> {
                 false => Ok(seen),
             };
             let current = current.map_err(|error| io::Error::other(error.to_string()))?;
-            if current.load != LoadState::Loaded {
-                return Err(io::Error::other(format!("systemd does not accept {}", unit.name)));
+            match current.load {
+                LoadState::Loaded => {}
+                LoadState::Masked => {
+                    return Err(io::Error::other(format!(
+                        "{0} is masked; to allow it: systemctl unmask {0}",
+                        unit.name
+                    )));
+                }
+                _ => return Err(io::Error::other(format!("systemd does not accept {}", unit.name))),
             }
         }
         Ok(())
@@ -203,6 +210,10 @@ impl<'a> Machine for Host<'a> {
     }
 
     fn abort(&self, unit: &str) {
+        // A stop is propagated to other units, also that of a unit which is at rest (systemd.unit(5), PartOf=).
+        if self.manager.unit(unit).is_ok_and(|unit| !unit.is_busy()) {
+            return;
+        }
         let aborted = self.manager.abort(unit);
         log::debug!("stop {unit}: {aborted:?}");
         let limit = Deadline::after(ABORT_TIMEOUT);

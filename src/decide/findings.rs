@@ -55,7 +55,9 @@ fn about_listener(listener: &Listener) -> Option<Finding> {
         ),
         (false, Some(unit)) if listener.probe.is_dead() => (
             FindingCode::ListenerDead,
-            format!("sshd {pid} of {unit} is current, but closes every new connection. See: journalctl -u {unit}"),
+            format!(
+                "sshd {pid} of {unit} is current, but closes every new connection. See: journalctl -u {unit}; when the cause is removed: systemctl restart {unit}"
+            ),
         ),
         (false, Some(unit)) if listener.probe.result == ProbeResult::Inconclusive => (
             FindingCode::NotAnswering,

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::role::{is_listener, is_starting};
 use crate::model::address::list;
 use crate::model::coverage::Coverage;
 use crate::model::intent::InstanceIntent;
 use crate::model::plan::Trigger;
 use crate::model::process::Process;
 use crate::model::refusal::{Refusal, RefusalCode};
-use crate::model::snapshot::{Host, Instance};
+use crate::model::snapshot::{Host, Instance, Snapshot};
 use crate::model::trial::{Check, OtherProcesses, Package, Policy, Trial};
 use crate::model::unit::{LoadState, Unit};
 
@@ -20,6 +21,30 @@ pub(super) fn by_host(host: &Host) -> Result<(), Refusal> {
         return Err(RefusalCode::NotToBeRun.because(""));
     }
     Ok(())
+}
+
+/// systemd is starting the instance, and what it has started listens already.
+pub(super) fn by_start(snapshot: &Snapshot, instance: &Instance) -> Result<(), Refusal> {
+    let listens = |process: &Process| is_listener(process, snapshot) && is_starting(&instance.service, process);
+    match snapshot.processes.iter().any(listens) {
+        true => Err(RefusalCode::JobPending.because(instance.name())),
+        false => Ok(()),
+    }
+}
+
+/// A stop or a failed start of the instance would stop another one that serves.
+pub(super) fn by_dependents(snapshot: &Snapshot, instance: &Instance) -> Result<(), Refusal> {
+    let stopped: Vec<&String> = instance.units().into_iter().flat_map(|unit| &unit.stopped_along).collect();
+    let others = snapshot.instances.iter().filter(|other| other.name() != instance.name());
+    let mut units = others.flat_map(Instance::units).filter(|unit| unit.is_active() && stopped.contains(&&unit.name));
+    let Some(dependent) = units.next() else { return Ok(()) };
+    let what = format!("systemd stops {} whenever it stops {}", dependent.name, instance.name());
+    let advice = format!(
+        "Remove PartOf=, Requires= or BindsTo={0} (systemctl edit {1}), or restart both by hand: systemctl restart {0}",
+        instance.name(),
+        dependent.name
+    );
+    Err(Refusal { advice, ..RefusalCode::WouldKillSessions.because(&what) })
 }
 
 /// What speaks against ending one listener.
@@ -51,7 +76,8 @@ pub(super) fn by_units(units: &[&Unit]) -> Result<(), Refusal> {
         }
         if !unit.can_start {
             let what = format!("{} may not be started by hand (RefuseManualStart=)", unit.name);
-            return Err(RefusalCode::NothingToStart.because(&what));
+            let advice = format!("Remove that setting (systemctl edit {}), then run: sshd-mend repair", unit.name);
+            return Err(Refusal { advice, ..RefusalCode::NothingToStart.because(&what) });
         }
         // The job of a unit that systemd is about to start again is nobody's request.
         if unit.job && !unit.restarts_itself() {

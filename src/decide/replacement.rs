@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use super::findings::taken_by_others;
 use super::needs::{is_to_be_started, on_record, orphans, stale_main};
 use super::refusals::{
-    by_control_group, by_deadline, by_host, by_listener, by_own_program, by_per_connection, by_policy, by_program,
-    by_units,
+    by_control_group, by_deadline, by_dependents, by_host, by_listener, by_own_program, by_per_connection, by_policy,
+    by_program, by_start, by_units,
 };
 use super::rescue::{has_filters, rescue};
 use super::role::{is_listener, owns};
@@ -31,6 +31,7 @@ pub(super) fn replacement(
     skipped: &mut Vec<(i32, Refusal)>,
 ) -> Result<Option<Replacement>, Refusal> {
     by_host(&snapshot.host)?;
+    by_start(snapshot, instance)?;
     let is_to_be_started = is_to_be_started(snapshot, diagnosis, instance, trigger);
     let covered = coverage(instance, trial, instance.uses_socket());
     let mut end: Vec<&Process> = Vec::new();
@@ -76,6 +77,9 @@ pub(super) fn replacement(
     let on_record_already = snapshot.intent_of(instance.name());
     let must_start = on_record_already.is_some() && replaced.is_empty() && !instance.rescue.is_active();
     let (mut prove, reached_at) = served(instance, &replaced);
+    if !must_start {
+        by_dependents(snapshot, instance)?;
+    }
     by_policy(&trial.policy, trigger, on_record_already.filter(|_| replaced.is_empty()))?;
     if !must_start {
         by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;

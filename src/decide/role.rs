@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::model::diagnosis::{Exclusion, Role};
 use crate::model::process::Process;
 use crate::model::snapshot::{Instance, Snapshot};
-use crate::model::unit::Unit;
+use crate::model::unit::{ActiveState, Unit};
 
 /// Judges one process of a snapshot.
 pub fn role(process: &Process, snapshot: &Snapshot) -> Role {
@@ -45,9 +45,16 @@ pub fn owner<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Unit> 
     services.into_iter().find(|service| owns(service, process))
 }
 
-/// The service is active, and this is its main process.
+/// The service is active, and this is its main process; or the process by which it is being started.
 pub fn owns(service: &Unit, process: &Process) -> bool {
-    service.is_active() && service.main_pid == Some(process.pid)
+    service.is_active() && service.main_pid == Some(process.pid) || is_starting(service, process)
+}
+
+/// systemd is starting the service, and this is what it has started so far. It may serve already.
+pub(super) fn is_starting(service: &Unit, process: &Process) -> bool {
+    // Between two attempts nothing of it runs.
+    let attempts = service.active == ActiveState::Activating && !service.sub.starts_with("auto-restart");
+    attempts && [service.main_pid, service.control_pid].contains(&Some(process.pid))
 }
 
 /// The service of an instance is active, and its main process is an sshd that was seen.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::intent::{InstanceIntent, Intent};
 use super::names;
 use super::process::{Child, FileId, ListenSocket, Process};
-use super::unit::{ActiveState, Unit};
+use super::unit::{ActiveState, LoadState, Unit};
 
 /// Everything that a diagnosis is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Instance {
     /// The socket of this instance's rescue; [`Unit::absent`] while there is none.
     pub rescue: Unit,
     pub program: Program,
+    /// A repair that is on record has to start its socket again, enabled or not.
+    pub socket_on_record: bool,
     /// Where the units want to serve. Looked up only if somebody else may hold that address: while they are not active,
     /// or if another program is at a port of theirs.
     pub wanted: BTreeSet<SocketAddr>,
@@ -83,7 +85,7 @@ impl Instance {
 
     /// What is declared starts through the socket.
     pub fn uses_socket(&self) -> bool {
-        self.socket.is_enabled() || self.socket.is_active()
+        self.socket.is_enabled() || self.socket.is_active() || self.socket_on_record
     }
 
     /// It serves in a network namespace of its own, which is not examined.
@@ -109,15 +111,16 @@ impl Snapshot {
     }
 
     /// What is on record about an instance.
-    /// `None` also if somebody has stopped it after it was started again.
+    /// `None` also if somebody has stopped it after it was started again, or has masked its rescue to close it.
     pub fn intent_of(&self, instance: &str) -> Option<&InstanceIntent> {
         let intent = self.intent.as_ref()?.of(instance)?;
         let is_at_rest = |instance: &Instance| {
             let units = [&instance.service, &instance.socket, &instance.rescue];
             units.into_iter().all(|unit| unit.active == ActiveState::Inactive)
         };
-        let is_stopped = intent.resumed && self.instance(&intent.instance).is_some_and(is_at_rest);
-        Some(intent).filter(|_| !is_stopped)
+        let is_closed =
+            |instance: &Instance| intent.resumed && is_at_rest(instance) || instance.rescue.load == LoadState::Masked;
+        Some(intent).filter(|_| !self.instance(&intent.instance).is_some_and(is_closed))
     }
 
     /// What the main instance is called where systemd knows no such unit.

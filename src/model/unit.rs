@@ -17,6 +17,8 @@ pub struct Unit {
     pub enablement: Enablement,
     /// `MainPID`, if the unit is a service and has one.
     pub main_pid: Option<i32>,
+    /// `ControlPID`: what the service runs while it starts, reloads or stops.
+    pub control_pid: Option<i32>,
     /// `NRestarts`: automatic restarts since somebody started the service (`Restart=`).
     pub restarts: u32,
     /// A job for the unit is queued.
@@ -40,6 +42,8 @@ pub struct Unit {
     pub files: Vec<PathBuf>,
     /// Sockets that start the service (`TriggeredBy`).
     pub triggered_by: Vec<String>,
+    /// Units that are stopped whenever this one is (`ConsistsOf`, `RequiredBy`, `BoundBy`).
+    pub stopped_along: Vec<String>,
     /// Stream addresses of a socket unit.
     pub listen: Vec<Listen>,
     /// `BindIPv6Only=ipv6-only` of a socket unit: `[::]` does not serve IPv4.

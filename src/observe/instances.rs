@@ -46,6 +46,10 @@ pub(super) fn observe(
         };
         instances.push(instance(manager, service, socket)?);
     }
+    for instance in &mut instances {
+        let announced = intent.and_then(|intent| intent.of(instance.name()));
+        instance.socket_on_record = announced.is_some_and(|intent| intent.units.contains(&instance.socket.name));
+    }
     Ok(instances)
 }
 
@@ -66,7 +70,7 @@ fn instance(manager: &Manager, service: Unit, socket: Unit) -> Result<Instance, 
         false => Unit::absent(&rescue),
     };
     let program = program(service.sshd().map(|exec| exec.path.as_path()));
-    Ok(Instance { service, socket, per_connection, rescue, program, wanted: BTreeSet::new() })
+    Ok(Instance { service, socket, per_connection, rescue, program, socket_on_record: false, wanted: BTreeSet::new() })
 }
 
 /// Where an instance's units would serve.

@@ -24,6 +24,8 @@ pub type Declared = BTreeMap<SocketAddr, bool>;
 
 /// Limits one run of sshd. `sshd -t` takes 20 ms.
 const SSHD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Some connection: with `Match LocalPort` sshd does not tell without one. Where it listens does not depend on it.
+const CONNECTION: &str = "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22";
 
 /// The unit that runs sshd for an instance: with `Accept=yes` not its service.
 pub(super) fn runs_sshd(instance: &Instance) -> &Unit {
@@ -109,7 +111,8 @@ fn check_handshake(program: &Path, options: &[String], deadline: Deadline) -> Ch
 
 /// Addresses from the effective configuration. `None` if the program does not tell.
 fn effective_addresses(program: &Path, mode: &str, options: &[String], deadline: Deadline) -> Option<Declared> {
-    let finished = command::run_sshd(program, &arguments(&[mode], options), deadline.at_most(SSHD_TIMEOUT)).ok()?;
+    let mode = [mode, "-C", CONNECTION];
+    let finished = command::run_sshd(program, &arguments(&mode, options), deadline.at_most(SSHD_TIMEOUT)).ok()?;
     finished.succeeded().then(|| listen_addresses(&finished.output))
 }
 

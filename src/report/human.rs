@@ -203,6 +203,7 @@ fn conclusion(outcome: &Outcome) -> String {
     let advice = advice(outcome);
     let sessions = match outcome.sessions {
         Sessions { before: 0, .. } => String::new(),
+        _ if outcome.done.is_empty() => String::new(),
         Sessions { before, after } => format!("; {after} of {before} open sessions survived"),
     };
     let has = |codes: &[FindingCode]| outcome.findings.iter().any(|finding| codes.contains(&finding.code));

@@ -125,6 +125,7 @@ pub fn instance(service: Unit, socket: Unit) -> Instance {
         socket,
         per_connection: None,
         program: Program { path: "/usr/sbin/sshd".into(), file: Some(NEW) },
+        socket_on_record: false,
         wanted: BTreeSet::new(),
     }
 }

@@ -51,6 +51,38 @@ fn a_unit_that_fails_before_its_program_leaves_the_orphan_or_a_rescue() {
     machine.assert_login();
 }
 
+/// sshd serves, and systemd waits for it to say so until it kills it and starts it again.
+#[test]
+fn a_unit_whose_start_never_ends_is_left_to_systemd() {
+    let units = [
+        "[Service]\nTimeoutStartSec=20\nUnsetEnvironment=NOTIFY_SOCKET",
+        "[Service]\nType=forking\nTimeoutStartSec=20\nExecStart=\nExecStart=/usr/sbin/sshd",
+    ];
+    for unit in units {
+        let machine = Machine::with_package("trixie");
+        machine.drop_in("ssh.service", unit);
+        machine.sh("systemctl restart --no-block ssh.service").ok();
+        machine.wait_until("systemd starts it again", |machine| {
+            machine.number("systemctl show -P NRestarts ssh.service") > 0 && machine.login().status == 0
+        });
+        machine.replace_program("/usr/sbin/sshd");
+        let hook = machine.sh("sshd-mend hook").ok();
+        assert!(hook.stdout.contains("job-pending"), "{hook:#?}");
+        machine.assert_login();
+    }
+}
+
+/// `sshd -T` tells where it listens only for some connection.
+#[test]
+fn a_match_for_a_local_port() {
+    for root in ["trixie", "bookworm"] {
+        let machine = Machine::with_package(root);
+        machine.sh("printf 'Match LocalPort 2200\n X11Forwarding no\n' >/etc/ssh/sshd_config.d/a.conf; systemctl restart ssh.service").ok();
+        machine.replace_program("/usr/sbin/sshd");
+        assert_repaired(&machine, machine.main_pid("ssh.service"));
+    }
+}
+
 /// A socket in LISTEN is no connection, whatever its family.
 #[test]
 fn sockets_of_other_families_do_not_make_a_listener_a_session() {

@@ -36,6 +36,28 @@ fn it_is_restarted_through_its_unit() {
     other_session.assert_open();
 }
 
+/// systemd stops it whenever it stops ssh.service: both are left to a person.
+#[test]
+fn an_instance_that_is_bound_to_ssh_service_is_not_stopped_with_it() {
+    for dependency in ["PartOf", "Requires", "BindsTo"] {
+        let machine = Machine::with_package("trixie");
+        machine.instance("2222", "-p 2222");
+        machine.drop_in(OTHER, &format!("[Unit]\n{dependency}=ssh.service\nAfter=ssh.service"));
+        machine.replace_program("/usr/sbin/sshd");
+        machine.sh(&format!("systemctl restart {OTHER}")).ok();
+        machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false");
+        let hook = machine.sh("sshd-mend hook").ok();
+        assert!(hook.stdout.contains("would-kill-sessions") && hook.stdout.contains(OTHER), "{hook:#?}");
+        machine.assert_login();
+        machine.assert_login_at(OTHER_LOGIN);
+        machine.remove_drop_in("ssh.service");
+        machine.sh("systemctl restart ssh.service").ok();
+        machine
+            .wait_until("it was restarted, too", |machine| machine.sh(&format!("ssh {OTHER_LOGIN} true")).status == 0);
+        machine.sh("sshd-mend check").ok();
+    }
+}
+
 /// What speaks against its restart does not keep the orphan of ssh.service in place.
 #[test]
 fn its_refusal_concerns_no_other_instance() {

@@ -69,6 +69,44 @@ fn a_socket_that_the_rescue_has_stopped_is_not_forgotten() {
     machine.sh("sshd-mend check").ok();
 }
 
+/// Whoever masks it wants SSH closed there.
+#[test]
+fn a_rescue_that_was_masked_is_not_replaced_by_the_next_package_run() {
+    let machine = rescued_at_two_ports();
+    machine.sh("systemctl mask --now sshd-mend-rescue-ssh.socket").ok();
+    machine.assert_no_login();
+    machine.remove_drop_in("ssh.service");
+    assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+    machine.assert_no_login();
+    let check = machine.sh("sshd-mend check");
+    assert!(check.stdout.contains("STOPPED") && check.stdout.contains("systemctl start ssh.service"), "{check:#?}");
+    machine.sh("systemctl unmask sshd-mend-rescue-ssh.socket; systemctl start ssh.service").ok();
+    machine.assert_login();
+    machine.sh("sshd-mend check").ok();
+}
+
+/// A socket that nothing enables was started by somebody, and has to be there again.
+#[test]
+fn a_socket_that_is_not_enabled_is_started_again() {
+    let machine = Machine::with_package("trixie");
+    machine
+        .sh("printf '[Socket]\nListenStream=2225\n' >/etc/systemd/system/sshk.socket
+             printf '[Service]\nType=notify\nKillMode=process\nExecStart=/usr/sbin/sshd -D -o PidFile=none\n' >/etc/systemd/system/sshk.service
+             systemctl daemon-reload; systemctl start sshk.socket; ssh -p 2225 root@127.0.0.1 true")
+        .ok();
+    machine.replace_program("/usr/sbin/sshd");
+    machine.drop_in("sshk.service", "[Service]\nExecStartPre=/bin/false");
+    machine.sh("sshd-mend hook").ok();
+    machine.assert_login_at("-p 2225 root@127.0.0.1");
+    assert_eq!(machine.active("sshd-mend-rescue-sshk.socket"), "active");
+    machine.remove_drop_in("sshk.service");
+    machine.sh("sshd-mend repair").ok();
+    machine.assert_login_at("-p 2225 root@127.0.0.1");
+    assert_eq!(machine.active("sshk.socket"), "active");
+    machine.sh("sshd-mend check").ok();
+    machine.assert_nothing_on_record();
+}
+
 /// Each attempt to start the unit stops the rescue, and each failure starts it again.
 #[test]
 fn attempts_to_start_the_unit_do_not_exhaust_it() {

@@ -102,6 +102,10 @@ impl Bus {
             result: typed.text("Result"),
             enablement: Enablement::parse(&unit.text("UnitFileState")),
             main_pid: typed.value::<u32>("MainPID").and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            control_pid: typed
+                .value::<u32>("ControlPID")
+                .and_then(|pid| i32::try_from(pid).ok())
+                .filter(|pid| *pid > 0),
             restarts: typed.value("NRestarts").unwrap_or(0),
             job: job != 0,
             can_start: unit.value("CanStart").unwrap_or(false),
@@ -118,6 +122,10 @@ impl Bus {
                 || !typed.text("NetworkNamespacePath").is_empty(),
             files: files.map(PathBuf::from).collect(),
             triggered_by: unit.value("TriggeredBy").unwrap_or_default(),
+            stopped_along: STOPPED_ALONG
+                .iter()
+                .flat_map(|kind| unit.value::<Vec<String>>(kind).unwrap_or_default())
+                .collect(),
             listen: listen.iter().filter(|(kind, _)| kind == "Stream").map(|(_, text)| Listen::parse(text)).collect(),
             ipv6_only: typed.text("BindIPv6Only") == "ipv6-only",
             accept: typed.value("Accept").unwrap_or(false),
@@ -189,6 +197,9 @@ impl Bus {
         }
     }
 }
+
+/// Dependencies by which a stop of one unit stops others (systemd.unit(5)).
+const STOPPED_ALONG: [&str; 3] = ["ConsistsOf", "RequiredBy", "BoundBy"];
 
 /// All properties of one interface of a unit.
 struct Properties(HashMap<String, OwnedValue>);

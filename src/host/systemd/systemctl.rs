@@ -16,7 +16,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,Job,CanStart,NeedDaemonReload,\
                           KillMode,ControlGroup,ExecStart,EnvironmentFiles,Environment,PrivateNetwork,\
                           NetworkNamespacePath,FragmentPath,DropInPaths,TriggeredBy,Listen,BindIPv6Only,Accept,FreeBind,\
-                          BindToDevice";
+                          BindToDevice,ControlPID,ConsistsOf,RequiredBy,BoundBy";
 
 pub(super) struct Systemctl;
 
@@ -100,6 +100,7 @@ pub fn parse(name: &str, shown: &str) -> Unit {
         result: text("Result"),
         enablement: Enablement::parse(&text("UnitFileState")),
         main_pid: text("MainPID").parse().ok().filter(|pid| *pid > 0),
+        control_pid: text("ControlPID").parse().ok().filter(|pid| *pid > 0),
         restarts: text("NRestarts").parse().unwrap_or(0),
         job: !matches!(text("Job").as_str(), "" | "0"),
         can_start: text("CanStart") == "yes",
@@ -114,6 +115,7 @@ pub fn parse(name: &str, shown: &str) -> Unit {
         own_network: text("PrivateNetwork") == "yes" || !text("NetworkNamespacePath").is_empty(),
         files: words("FragmentPath").into_iter().chain(words("DropInPaths")).map(PathBuf::from).collect(),
         triggered_by: words("TriggeredBy"),
+        stopped_along: ["ConsistsOf", "RequiredBy", "BoundBy"].into_iter().flat_map(words).collect(),
         listen: values("Listen").filter_map(|value| value.strip_suffix(" (Stream)")).map(Listen::parse).collect(),
         ipv6_only: text("BindIPv6Only") == "ipv6-only",
         accept: text("Accept") == "yes",
