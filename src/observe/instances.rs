@@ -76,7 +76,7 @@ fn instance(manager: &Manager, service: Unit, socket: Unit) -> Result<Instance, 
 /// Where an instance's units would serve.
 pub fn wanted_addresses(instance: &Instance, deadline: Deadline) -> BTreeSet<SocketAddr> {
     let (service, socket) = (&instance.service, &instance.socket);
-    if socket.is_enabled() && !service.is_active() {
+    if socket.is_active() || (socket.is_enabled() && !service.is_active()) {
         return socket.tcp_addresses().collect();
     }
     if !service.is_enabled() && !service.is_active() && !service.has_failed() {

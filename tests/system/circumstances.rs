@@ -29,6 +29,30 @@ fn clients_from_one_address_only() {
     machine.assert_repair(listener);
 }
 
+/// hosts.allow can deny, too (hosts_options(5)): a probe that it turns away says nothing about the listener.
+#[test]
+fn clients_from_this_host_are_denied_by_hosts_allow() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("printf 'sshd : 10.0.0.0/8 : ALLOW\\nALL : ALL : DENY\\n' >/etc/hosts.allow").ok();
+    machine.assert_no_login();
+    let check = machine.sh("sshd-mend check --json");
+    check.assert_verdict("at-risk", 1);
+    check.assert_finding("not-answering");
+}
+
+/// As behind a firewall that drops what comes over loopback: the repair is made, and cannot be proven.
+#[test]
+fn packets_over_loopback_are_dropped() {
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    // No packet fits into this bucket (tc-tbf(8)).
+    machine.sh("tc qdisc add dev lo root tbf rate 8bit burst 10 limit 1000").ok();
+    let repair = machine.sh("sshd-mend repair");
+    assert!(repair.status == 1 && repair.stdout.contains("a firewall may drop connections"), "{repair:#?}");
+    assert!(repair.stdout.contains("UNVERIFIED"), "{repair:#?}");
+    machine.sh("tc qdisc delete dev lo root").ok();
+    machine.assert_replaced(listener);
+}
+
 /// An address that another host has taken over: sshd could not bind it, and its listener, which still has it, stays.
 #[test]
 fn an_address_that_has_moved_away() {
