@@ -54,6 +54,8 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
         match handshake(&mut stream, limit) {
             Attempt::Kexinit(banner) => return Probe { result: ProbeResult::Ok, detail: banner },
             Attempt::Refused(text) => return inconclusive(format!("refused with \"{text}\"")),
+            // libwrap may keep whom it denies for as long as an attempt takes.
+            Attempt::Unclear(_) if number + 1 < ATTEMPTS && may_be_denied() => is_denied = true,
             Attempt::Unclear(what) => return inconclusive(what),
             Attempt::Closed(Some(banner)) => {
                 closed = format!("new connections are closed after the client's KEXINIT (banner {banner})");
