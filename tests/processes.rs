@@ -7,6 +7,7 @@ use procfs::process::Process as ProcDirectory;
 use proptest::prelude::*;
 use sshd_mend::model::process::{ListenSocket, Process};
 use sshd_mend::observe::processes::Proc;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{chown, symlink};
@@ -244,7 +245,7 @@ fn only_sshds_are_looked_at_whatever_the_others_are_called() {
     tree.process(207, Path::new("/usr/sbin/sshd (deleted) (deleted)"), 1);
     tree.process(208, Path::new("/srv/sshd/worker"), 1);
     std::fs::create_dir(tree.proc().join("self-made")).expect("a directory");
-    let named = tree.observed().sshd_processes().expect("pids");
+    let named = tree.observed().sshd_processes(Some(110)).expect("pids");
     assert_eq!((named.of_root, named.of_users), (vec![200, 201, 202, 204, 205], Vec::new()));
 }
 
@@ -260,10 +261,27 @@ fn children_of_sshd_processes_are_named_and_little_more() {
         let process = tree.process(pid, session, parent);
         std::fs::remove_dir_all(process.join("fd")).expect("its descriptors");
     }
-    let named = tree.observed().sshd_processes().expect("pids");
+    let named = tree.observed().sshd_processes(Some(110)).expect("pids");
     let children: Vec<(i32, i32)> = named.children.iter().map(|child| (child.pid, child.parent)).collect();
     assert_eq!((named.of_root, children), (vec![200, 203, 204], vec![(201, 200), (202, 201)]));
     assert_eq!(named.children[0].exe, session);
+}
+
+/// sshd serves as a user of its own until somebody has authenticated.
+#[test]
+fn a_connection_before_authentication_is_known_by_the_user_of_its_child() {
+    let tree = Tree::new();
+    tree.listener(200);
+    let session = Path::new("/usr/lib/openssh/sshd-session");
+    tree.process(201, session, 200);
+    tree.process(202, session, 200);
+    for (pid, parent, user) in [(203, 201, 110), (204, 202, 1000)] {
+        let child = tree.process(pid, session, parent);
+        chown(&child, Some(user), None).expect("root");
+    }
+    let named = tree.observed().sshd_processes(Some(110)).expect("pids");
+    assert_eq!(named.unauthenticated, BTreeSet::from([201]));
+    assert_eq!(named.of_users, [(204, session.to_owned())]);
 }
 
 /// Whose a process is, its directory tells: nothing inside of a user's is read (I14).
@@ -276,7 +294,7 @@ fn processes_of_users_are_named_and_nothing_more() {
     for file in ["status", "stat", "cgroup"] {
         std::fs::remove_file(own.join(file)).expect("a file");
     }
-    let named = tree.observed().sshd_processes().expect("pids");
+    let named = tree.observed().sshd_processes(Some(110)).expect("pids");
     assert_eq!((named.of_root, named.of_users), (vec![200], vec![(201, PathBuf::from("/home/user/sshd"))]));
 }
 

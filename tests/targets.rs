@@ -13,6 +13,7 @@ use sshd_mend::model::process::{Child, Process};
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::unit::{KillMode, Unit};
+use std::collections::BTreeSet;
 use support::*;
 
 type Guard = (&'static str, fn(&mut Process), Role);
@@ -104,6 +105,8 @@ fn a_session_of_two_processes_is_counted_once() {
     machine.processes.push(session(95));
     machine.children = vec![child(92, 60), child(93, 92), child(96, 95)];
     assert_eq!(diagnose(&machine).sessions, [90, 92, 95]);
+    machine.unauthenticated = BTreeSet::from([92]);
+    assert_eq!(diagnose(&machine).sessions, [90, 95]);
 }
 
 /// What a running sshd has started.

@@ -16,8 +16,8 @@ pub fn diagnose(snapshot: &Snapshot) -> Diagnosis {
     let own = own.map(|process| (process.pid, process.parent));
     let children = snapshot.children.iter().map(|child| (child.pid, child.parent));
     let sessions = own.chain(children.filter(|(_, parent)| !is_elsewhere(*parent, snapshot)));
-    let mut sessions: Vec<i32> =
-        sessions.filter(|(_, parent)| !serves_a_connection(*parent, snapshot)).map(|(pid, _)| pid).collect();
+    let sessions = sessions.filter(|(_, parent)| !serves_a_connection(*parent, snapshot)).map(|(pid, _)| pid);
+    let mut sessions: Vec<i32> = sessions.filter(|pid| !snapshot.unauthenticated.contains(pid)).collect();
     sessions.sort_unstable();
     let excluded = snapshot.processes.iter().filter_map(|p| match role(p, snapshot) {
         Role::Excluded(reason) => Some((p.pid, reason)),

@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub processes: Vec<Process>,
     /// Such processes whose parent is one, too. There may be hundreds, and none of them is a listener.
     pub children: Vec<Child>,
+    /// Those of `processes` and `children` that serve a connection over which nobody has authenticated yet: no session.
+    pub unauthenticated: BTreeSet<i32>,
     /// Processes of such a name whose effective user is not root, with their programs. Nothing else of them is read, so no
     /// user can make an examination slow or keep it from its end.
     pub of_users: Vec<(i32, PathBuf)>,

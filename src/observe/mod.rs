@@ -99,7 +99,7 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
     let proc = Proc::host().map_err(Unexaminable::Proc)?;
     let sockets = sock_diag::listening().map_err(Unexaminable::Sockets)?;
     let of_init = proc.sockets_of_init().map_err(Unexaminable::Proc)?;
-    let named = proc.sshd_processes().map_err(Unexaminable::Proc)?;
+    let named = proc.sshd_processes(user_of_sshd()).map_err(Unexaminable::Proc)?;
     let (processes, unreadable) = observe_processes(&proc, &named.of_root, &sockets).map_err(Unexaminable::Proc)?;
     let instances = instances::observe(manager, &processes, intent.as_ref()).map_err(Unexaminable::Systemd)?;
     let held = |inode: u64| processes.iter().flat_map(|p| &p.sockets).any(|socket| socket.inode == inode);
@@ -115,8 +115,26 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
         not_to_be_run: Path::new(NOT_TO_BE_RUN).exists(),
         shutting_down: manager.is_stopping().map_err(Unexaminable::Systemd)?,
     };
-    let Named { children, of_users, .. } = named;
-    Ok(Snapshot { host, instances, processes, children, of_users, unreadable, systemd_holds, foreign, intent })
+    let Named { children, of_users, unauthenticated, .. } = named;
+    Ok(Snapshot {
+        host,
+        instances,
+        processes,
+        children,
+        unauthenticated,
+        of_users,
+        unreadable,
+        systemd_holds,
+        foreign,
+        intent,
+    })
+}
+
+/// The uid of the user that sshd serves as before somebody has authenticated (`SSH_PRIVSEP_USER`). It is in the file, or
+/// sshd does not start.
+fn user_of_sshd() -> Option<u32> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| line.strip_prefix("sshd:")?.split(':').nth(1)?.parse().ok())
 }
 
 /// Probes the listeners with these pids, and stores the results in the snapshot.

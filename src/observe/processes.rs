@@ -44,6 +44,8 @@ pub struct Named {
     pub children: Vec<Child>,
     /// Pids and programs.
     pub of_users: Vec<(i32, PathBuf)>,
+    /// Processes whose child sshd has given the rights of its own user: nobody has authenticated to them yet.
+    pub unauthenticated: BTreeSet<i32>,
 }
 
 /// A process, and the sockets that it may be serving.
@@ -113,11 +115,12 @@ impl Proc {
     }
 
     /// Processes whose program is called like a part of OpenSSH's server: one readlink(2) for each process, one stat(2)
-    /// more for each of these, and two files for each of root's.
+    /// more for each of these, and two files for each of root's. `user_of_sshd`: the uid of the user that sshd serves as
+    /// before somebody has authenticated.
     ///
     /// # Errors
     /// The directory could not be read.
-    pub fn sshd_processes(&self) -> ProcResult<Named> {
+    pub fn sshd_processes(&self, user_of_sshd: Option<u32>) -> ProcResult<Named> {
         let mut named = Named::default();
         let mut of_root = BTreeMap::new();
         for entry in std::fs::read_dir(&self.root)? {
@@ -131,6 +134,9 @@ impl Proc {
             // (task_dump_owner, fs/proc/base.c).
             match rustix::fs::stat(entry.path()) {
                 Ok(directory) if directory.st_uid == 0 => drop(of_root.insert(pid, exe)),
+                Ok(directory) if Some(directory.st_uid) == user_of_sshd => {
+                    named.unauthenticated.extend(self.child(pid, &exe).map(|child| child.parent));
+                }
                 Ok(_) => named.of_users.push((pid, exe)),
                 // It has exited.
                 Err(_) => {}

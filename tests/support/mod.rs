@@ -145,6 +145,7 @@ pub fn healthy() -> Snapshot {
         instances: vec![main],
         processes: vec![listener(60)],
         children: Vec::new(),
+        unauthenticated: BTreeSet::new(),
         of_users: Vec::new(),
         unreadable: Vec::new(),
         systemd_holds: Vec::new(),

@@ -119,7 +119,7 @@ fn tmux_in_the_control_group() {
         machine.sh("echo 'UsePAM no' >/etc/ssh/sshd_config.d/10-test.conf; systemctl restart ssh.service").ok();
         machine.drop_in("ssh.service", &format!("[Service]\nKillMode={kill_mode}"));
         machine.sh("ssh root@127.0.0.1 tmux new-session -d sleep 3600").ok();
-        let tmux = machine.number("pgrep -f '^tmux new-session'");
+        let tmux = machine.number("tmux display-message -p '#{pid}'");
         assert!(machine.sh(&format!("cat /proc/{tmux}/cgroup")).ok().stdout.contains("/ssh.service"));
         let main = machine.main_pid("ssh.service");
         machine.replace_program("/usr/sbin/sshd");

@@ -47,6 +47,7 @@ impl World {
             processes,
             unreadable: Vec::new(),
             children: Vec::new(),
+            unauthenticated: std::collections::BTreeSet::new(),
             of_users: Vec::new(),
             systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).collect(),
             foreign: truth.foreign.iter().map(taken).collect(),
