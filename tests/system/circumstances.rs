@@ -198,3 +198,34 @@ fn its_own_removal_in_the_same_run() {
         machine.assert_login();
     }
 }
+
+/// Another package of the run fails, and dpkg with it: the hook runs all the same.
+#[test]
+fn a_package_run_that_fails() {
+    let machine = Machine::with_package("trixie");
+    let listener = machine.incident();
+    machine
+        .sh("mkdir -p /lab/bad/DEBIAN; cd /lab
+             printf 'Package: bad\nVersion: 1\nArchitecture: all\nMaintainer: x <x@example.org>\nDescription: x\n' >bad/DEBIAN/control
+             printf '#!/bin/sh\nexit 1\n' >bad/DEBIAN/postinst; chmod 755 bad/DEBIAN bad/DEBIAN/postinst; dpkg-deb -b bad bad.deb")
+        .ok();
+    let run = machine
+        .sh("DEBIAN_FRONTEND=noninteractive apt-get -y install /opt/lab/openssh-server-newer.deb /lab/bad.deb 2>&1");
+    assert_eq!(run.status, 100, "{run:#?}");
+    assert!(machine.sh("dpkg-query -W -f '${db:Status-Status}' bad").ok().stdout.contains("half-configured"));
+    machine.assert_replaced(listener);
+}
+
+/// openssh-server is unpacked and not configured yet: its sshd is not to be started.
+#[test]
+fn a_package_that_is_installed_by_half() {
+    let machine = Machine::with_package("trixie");
+    let listener = machine.incident();
+    machine.sh("dpkg --unpack /opt/lab/openssh-server-newer.deb").ok();
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(repair.json()["refusal"]["code"], "package-unconfigured", "{repair:#?}");
+    assert!(machine.is_alive(listener));
+    machine.assert_login();
+    machine.sh("DEBIAN_FRONTEND=noninteractive dpkg --configure -a 2>&1").ok();
+    machine.assert_replaced(listener);
+}
