@@ -41,7 +41,11 @@ pub fn fallback(instance: &str, start: &Start, rescue: Option<&str>) -> UnitFile
     // The service alone would serve more than its socket, or by weaker rules. `is-active` succeeds if one of them is.
     let only_together = format!("ExecStart=/usr/bin/systemctl --quiet is-active {words}\n");
     let starts = starts.join(if start.service_alone.is_some() { "" } else { &only_together });
-    let on_failure = rescue.map(|socket| format!("OnFailure={socket}\n")).unwrap_or_default();
+    // Irreversible: the next start of the unit, which conflicts with the rescue, would replace its job and leave nothing
+    // that starts it (systemd.unit(5), OnFailureJobMode=).
+    let on_failure = rescue
+        .map(|socket| format!("OnFailure={socket}\nOnFailureJobMode=replace-irreversibly\n"))
+        .unwrap_or_default();
     let after = rescue.map(|socket| format!(" {socket}")).unwrap_or_default();
     let record = names::RECORD;
     let directory = names::RUNTIME_DIRECTORY;
