@@ -261,7 +261,7 @@ fn the_finding_stopped_names_the_unit_to_start() {
     for (machine, unit) in [(service, "ssh.service"), (with_socket, "ssh.socket"), (with_alias, "sshd.service")] {
         let findings = diagnose(&machine).findings;
         let stopped = findings.iter().find(|finding| finding.code == FindingCode::Stopped).expect("a finding");
-        assert!(stopped.message.ends_with(&format!("systemctl start {unit}")), "{stopped:?}");
+        assert!(stopped.advice.contains(&format!("systemctl start {unit}.")), "{stopped:?}");
     }
 }
 

@@ -14,6 +14,7 @@ use crate::decide::role::{owns, role_among};
 use crate::host::deadline::Deadline;
 use crate::host::pid_ref::PidRef;
 use crate::host::probe::probe;
+use crate::host::proof;
 use crate::host::signals::Signals;
 use crate::host::sock_diag;
 use crate::host::systemd::{Error, Manager};
@@ -228,6 +229,12 @@ impl<'a> Machine for Host<'a> {
 
     fn probe(&self, address: SocketAddr) -> Probe {
         let probe = probe(address, Deadline::after(PROBE_TIMEOUT));
+        self.watchdog.progress();
+        probe
+    }
+
+    fn prove(&self, address: SocketAddr, probe: Probe) -> Probe {
+        let probe = proof::prove(probe, address, Deadline::after(PROBE_TIMEOUT));
         self.watchdog.progress();
         probe
     }

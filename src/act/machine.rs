@@ -110,6 +110,9 @@ pub trait Machine {
     /// Whether a new connection gets through to an address.
     fn probe(&self, address: SocketAddr) -> Probe;
 
+    /// Adds to a probe that got through how far a client gets.
+    fn prove(&self, address: SocketAddr, probe: Probe) -> Probe;
+
     /// Addresses at which clients reach a process of an instance's service, or systemd for its socket or its rescue.
     fn served_by(&self, instance: &str) -> BTreeSet<SocketAddr>;
 

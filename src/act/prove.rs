@@ -31,12 +31,15 @@ impl<M: Machine> Work<'_, M> {
                 {}
             }
             let probed = Instant::now();
-            let result = self.probe(address);
+            let mut result = self.probe(address);
             let held = self.is_held(address);
+            if let Ok(Success::Answers(banner)) = &result {
+                let since = self.unreachable_since;
+                self.unreachable = self.unreachable.or(since.map(|since| since.elapsed()));
+                result = achieved(self.machine.prove(address, Probe::new(ProbeResult::Ok, banner)));
+            }
             match &result {
-                Ok(success) => {
-                    let since = self.unreachable_since.filter(|_| matches!(success, Success::Answers(_)));
-                    self.unreachable = self.unreachable.or(since.map(|since| since.elapsed()));
+                Ok(_) => {
                     // It was another process than the instance's that answered.
                     if !held {
                         lost.insert(address);
@@ -71,7 +74,10 @@ impl<M: Machine> Work<'_, M> {
 /// What a probe says about the step that it is for.
 pub(super) fn achieved(probe: Probe) -> Result<Success, Failure> {
     match probe.result {
-        ProbeResult::Ok => Ok(Success::Answers(probe.detail)),
+        ProbeResult::Ok => Ok(match probe.authentication {
+            Some(methods) => Success::Authenticates(methods),
+            None => Success::Answers(probe.detail),
+        }),
         ProbeResult::Skipped => Ok(Success::NobodyCanConnect(probe.detail)),
         ProbeResult::Dead => Err(Failure::Dead(probe.detail)),
         ProbeResult::Inconclusive => Err(Failure::Unverified(probe.detail)),

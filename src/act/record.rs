@@ -1,12 +1,12 @@
-//! What is on record under `/run/sshd-mend`: intents, the last outcome, who asked for a repair, what a package run was
-//! told, and the lock.
+//! What is on record under `/run/sshd-mend`: intents, the last outcome, what a package run was told, and the lock. Who asked
+//! for a repair: [`super::request`].
 //!
 //! /run is root's, so nobody else can put anything there first; the directory is checked all the same before it is used.
 //! It is gone after a reboot, and so is every listener that it names.
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,6 @@ use std::time::Duration;
 use crate::host::deadline::Deadline;
 use crate::model::intent::Intent;
 use crate::model::names::{self, RECORD};
-use crate::model::plan::Trigger;
 
 const INTENT: &str = "intent";
 /// The packaged fallback unit reads it: which units it has to start.
@@ -28,39 +27,31 @@ const EXECUTING: &str = "executing";
 const RESUMED: &str = "resumed";
 const LOCK: &str = "lock";
 const OUTCOME: &str = "outcome";
-const REQUEST: &str = "request";
-const NOTICE: &str = "notice";
 /// None of the files comes near it.
 const SIZE_LIMIT: u64 = 1024 * 1024;
 const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What the hook leaves for its next run. Nothing depends on it but what is said or tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remembered {
+    /// What a package run was told last.
+    Notice,
+    /// Of what the programs were made that passed their trial.
+    Passed,
+}
+
+impl Remembered {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Notice => "notice",
+            Self::Passed => "passed",
+        }
+    }
+}
+
 /// The directory, open.
 #[derive(Debug)]
 pub struct Record(OwnedFd);
-
-/// Who asks for a repair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
-    pub trigger: Trigger,
-    /// The process that waits for the outcome, by its pid.
-    pub process: u32,
-    /// Its start in clock ticks since boot: another process may have its pid later.
-    #[serde(default)]
-    started_ticks: u64,
-}
-
-impl Request {
-    /// A request of this process.
-    fn own(trigger: Trigger) -> Self {
-        let process = std::process::id();
-        Self { trigger, process, started_ticks: started_ticks(process).unwrap_or_default() }
-    }
-
-    /// Whoever asked still waits for the outcome.
-    fn is_waited_for(&self) -> bool {
-        started_ticks(self.process) == Some(self.started_ticks)
-    }
-}
 
 /// Held while a repair is running. Ends with the process at the latest.
 #[derive(Debug)]
@@ -200,59 +191,20 @@ impl Record {
         log::debug!("the outcome for this process was discarded: {removed:?}");
     }
 
-    /// Says who asks for a repair. A person's request stands until it is accepted; a hook's does not replace it.
+    /// What an earlier run left for a later one under this name, if it can be read.
+    pub fn remembered<T: DeserializeOwned>(&self, name: Remembered) -> Option<T> {
+        self.read(name.as_str())
+    }
+
+    /// Leaves something for a later run.
     ///
     /// # Errors
     /// It could not be written.
-    pub fn write_request(&self, trigger: Trigger) -> io::Result<()> {
-        if self.request().is_some_and(|standing| standing.trigger == Trigger::Repair) {
-            return Ok(());
-        }
-        self.write_json(REQUEST, &Request::own(trigger))
+    pub fn remember(&self, name: Remembered, value: &impl Serialize) -> io::Result<()> {
+        self.write_json(name.as_str(), value)
     }
 
-    /// Accepts the request that stands now. Later ones stand for themselves.
-    ///
-    /// Where none stands, nobody asks: systemd has started the unit again after an attempt that was killed or failed. That
-    /// completes what was begun, with no more rights than a package run has.
-    pub fn accept_request(&self) -> Option<Request> {
-        let standing = self.request();
-        let removed = self.remove(REQUEST);
-        log::debug!("accepted: {standing:?}, {removed:?}");
-        // Who does not wait any more is not there to see what is done with a person's rights.
-        standing.map(|request| match request.is_waited_for() {
-            true => request,
-            false => Request { trigger: Trigger::Hook, ..request },
-        })
-    }
-
-    /// Takes back the request of this process, if it still stands.
-    pub fn withdraw_request(&self) {
-        if self.request().is_some_and(|standing| standing.process == std::process::id()) {
-            let removed = self.remove(REQUEST);
-            log::debug!("the request was withdrawn: {removed:?}");
-        }
-    }
-
-    /// The request that no repair has accepted.
-    pub fn request(&self) -> Option<Request> {
-        self.read(REQUEST)
-    }
-
-    /// What a package run was told last, if it can be read.
-    pub fn notice<T: DeserializeOwned>(&self) -> Option<T> {
-        self.read(NOTICE)
-    }
-
-    /// Remembers what a package run was told.
-    ///
-    /// # Errors
-    /// It could not be written.
-    pub fn write_notice(&self, notice: &impl Serialize) -> io::Result<()> {
-        self.write_json(NOTICE, notice)
-    }
-
-    fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+    pub(super) fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         self.write(name, &serde_json::to_vec(value)?)
     }
 
@@ -271,7 +223,7 @@ impl Record {
         written
     }
 
-    fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+    pub(super) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let file = rustix::fs::openat(
             self.0.as_fd(),
             name,
@@ -296,18 +248,12 @@ impl Record {
         Ok(())
     }
 
-    fn remove(&self, name: &str) -> io::Result<()> {
+    pub(super) fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, rustix::fs::AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// `None`: there is no such process, or its name is no text, as ours is.
-fn started_ticks(process: u32) -> Option<u64> {
-    let process = procfs::process::Process::new(i32::try_from(process).ok()?).ok()?;
-    process.stat().ok().map(|stat| stat.starttime)
 }
 
 /// A repair is running right now.

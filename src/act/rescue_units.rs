@@ -43,9 +43,8 @@ pub fn fallback(instance: &str, start: &Start, rescue: Option<&str>) -> UnitFile
     let starts = starts.join(if start.service_alone.is_some() { "" } else { &only_together });
     // Irreversible: the next start of the unit, which conflicts with the rescue, would replace its job and leave nothing
     // that starts it (systemd.unit(5), OnFailureJobMode=).
-    let on_failure = rescue
-        .map(|socket| format!("OnFailure={socket}\nOnFailureJobMode=replace-irreversibly\n"))
-        .unwrap_or_default();
+    let on_failure =
+        rescue.map(|socket| format!("OnFailure={socket}\nOnFailureJobMode=replace-irreversibly\n")).unwrap_or_default();
     let after = rescue.map(|socket| format!(" {socket}")).unwrap_or_default();
     let record = names::RECORD;
     let directory = names::RUNTIME_DIRECTORY;

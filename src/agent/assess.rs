@@ -1,24 +1,31 @@
 //! Observe, decide: one examination of the machine, and the plan that it leads to.
 
 use crate::decide::diagnosis::{diagnose, instances_in_doubt, listeners, suspects};
-use crate::decide::{instances_to_try, plan};
+use crate::decide::served::sockets_in_the_way;
+use crate::decide::{instances_in_service, instances_to_try, judge_trials, plan};
 use crate::host::deadline::Deadline;
 use crate::host::systemd::Manager;
 use crate::model::diagnosis::Diagnosis;
 use crate::model::intent::Intent;
 use crate::model::plan::{Plan, Trigger};
 use crate::model::snapshot::Snapshot;
-use crate::observe::trials::trials;
-use crate::observe::{Unexaminable, observe, probe_listeners, wanted_addresses};
+use crate::model::trial::{Trial, Trials};
+use crate::observe::basis::{Bases, basis};
+use crate::observe::holders::holders;
+use crate::observe::trials::trials as try_all;
+use crate::observe::{Depth, Unexaminable, observe, probe_listeners, wanted_addresses};
 use crate::report::events;
 
-/// Which listeners get a new connection as a test.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Probing {
-    /// All: a person asks whether a new connection gets through.
-    All,
-    /// Those that look wrong: the hook runs dozens of times a day, and each probe is a line in sshd's log.
-    Suspects,
+/// How much is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything: a person or a monitoring system asks.
+    Everything,
+    /// What a repair needs to know.
+    Repair,
+    /// What there is a reason to try: the hook runs dozens of times a day, and each probe is a line in sshd's log. `passed`:
+    /// of what the programs were made that passed the last time.
+    Changed { passed: Bases },
 }
 
 /// What is known about the machine, and what is to be done.
@@ -26,6 +33,10 @@ pub enum Probing {
 pub struct Assessment {
     pub snapshot: Snapshot,
     pub diagnosis: Diagnosis,
+    /// Programs that were tried.
+    pub trials: Trials,
+    /// Of what those were made that passed, with what is known of earlier runs.
+    pub passed: Bases,
     pub plan: Plan,
 }
 
@@ -38,23 +49,44 @@ impl Assessment {
         manager: &Manager,
         intent: Option<Intent>,
         trigger: Trigger,
-        probing: Probing,
+        scope: &Scope,
         deadline: Deadline,
     ) -> Result<Self, Unexaminable> {
         let mut snapshot = observe(manager, intent)?;
         for index in instances_in_doubt(&snapshot) {
             snapshot.instances[index].wanted = wanted_addresses(&snapshot.instances[index], deadline);
         }
-        let to_probe = match probing {
-            Probing::All => listeners(&snapshot).map(|process| process.pid).collect(),
-            Probing::Suspects => suspects(&snapshot),
+        let in_the_way = sockets_in_the_way(&snapshot);
+        if !in_the_way.is_empty() {
+            snapshot.holders = holders(&in_the_way, deadline);
+        }
+        let (to_probe, depth) = match scope {
+            Scope::Everything => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::Proof),
+            Scope::Repair => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::OneAddress),
+            Scope::Changed { .. } => (suspects(&snapshot), Depth::OneAddress),
         };
-        probe_listeners(&mut snapshot, &to_probe, deadline);
-        let diagnosis = diagnose(&snapshot);
-        let to_try = instances_to_try(&snapshot, &diagnosis, trigger);
-        let trials = trials(&snapshot, &to_try, trigger == Trigger::Hook, deadline);
+        probe_listeners(&mut snapshot, &to_probe, depth, deadline);
+        let mut diagnosis = diagnose(&snapshot);
+        let needed = instances_to_try(&snapshot, &diagnosis, trigger);
+        let mut trials = try_all(&snapshot, &needed, trigger == Trigger::Hook, deadline);
+        let mut passed = Bases::new();
+        if *scope != Scope::Repair {
+            let in_service = instances_in_service(&snapshot, &needed).into_iter();
+            let based = in_service.filter_map(|name| Some((basis(snapshot.instance(&name)?), name)));
+            let (unchanged, changed): (Vec<_>, Vec<_>) = based.partition(|(basis, name)| match scope {
+                Scope::Changed { passed } => passed.get(name) == Some(basis),
+                _ => false,
+            });
+            let names: Vec<String> = changed.iter().map(|(_, name)| name.clone()).collect();
+            let tried = try_all(&snapshot, &names, false, deadline);
+            let has_passed = |name: &str| tried.get(name).is_some_and(Trial::has_passed);
+            let changed = changed.into_iter().filter(|(_, name)| has_passed(name));
+            passed = unchanged.into_iter().chain(changed).map(|(basis, name)| (name, basis)).collect();
+            trials.extend(tried);
+        }
+        judge_trials(&mut diagnosis, &snapshot, &trials, &needed);
         let plan = plan(&snapshot, &diagnosis, &trials, trigger);
-        Ok(Self { snapshot, diagnosis, plan })
+        Ok(Self { snapshot, diagnosis, trials, passed, plan })
     }
 
     /// Writes what was found to the log.

@@ -10,7 +10,7 @@ use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::report::outcome::SCHEMA;
-use crate::report::{Done, InstanceOutcome, Outcome, Sessions, UnitState, Verdict, events};
+use crate::report::{Done, InstanceOutcome, Outcome, Sessions, Tried, UnitState, Verdict, events};
 
 impl Run<'_> {
     /// What came of a run. `sessions`: how many were open before, and how many of them still are.
@@ -188,6 +188,7 @@ fn state(instance: &Instance, assessment: &Assessment) -> InstanceOutcome {
             _ => None,
         }),
         rescue: rescued.then(|| instance.rescue.name.clone()),
+        tried: assessment.trials.get(name).map(Tried::from),
     }
 }
 

@@ -5,7 +5,7 @@
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::act::record::Record;
+use crate::act::record::{Record, Remembered};
 use crate::model::diagnosis::{FindingCode, Severity};
 use crate::model::refusal::RefusalCode;
 use crate::report::{Outcome, Verdict};
@@ -55,12 +55,12 @@ impl Notice {
 
     /// What a package run was told last.
     pub fn last() -> Option<Self> {
-        Record::open_existing().ok()?.notice()
+        Record::open_existing().ok()?.remembered(Remembered::Notice)
     }
 
     /// Remembers that it was given.
     pub fn remember(&self) {
-        let remembered = Record::open().and_then(|record| record.write_notice(self));
+        let remembered = Record::open().and_then(|record| record.remember(Remembered::Notice, self));
         log::debug!("the notice is on record: {remembered:?}");
     }
 }

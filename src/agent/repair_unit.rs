@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::act::record::{Record, Request};
+use crate::act::record::Record;
+use crate::act::request::Request;
 use crate::host::deadline::Deadline;
 use crate::host::signals::Signals;
 use crate::host::systemd::Manager;

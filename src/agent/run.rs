@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::assess::{Assessment, Probing};
+use super::assess::{Assessment, Scope};
 use crate::act::Host;
-use crate::act::record::Record;
+use crate::act::record::{Record, Remembered};
 use crate::host::deadline::Deadline;
 use crate::host::signals::Signals;
 use crate::host::systemd::Manager;
@@ -12,6 +12,7 @@ use crate::host::watchdog::Watchdog;
 use crate::model::intent::Intent;
 use crate::model::plan::Trigger;
 use crate::observe::Unexaminable;
+use crate::observe::basis::Bases;
 use crate::settings::Settings;
 
 /// Limits each examination of the repair unit. `DEADLINE=` is for those who wait for it.
@@ -46,11 +47,12 @@ impl Task {
         }
     }
 
-    /// The hook runs dozens of times a day, and each probe is a line in sshd's log.
-    const fn probing(self) -> Probing {
+    fn scope(self) -> Scope {
+        let passed = || Record::open_existing().ok()?.remembered(Remembered::Passed);
         match self {
-            Self::Hook => Probing::Suspects,
-            _ => Probing::All,
+            Self::Check | Self::DryRun | Self::Repair => Scope::Everything,
+            Self::Hook => Scope::Changed { passed: passed().unwrap_or_default() },
+            Self::CarryOut(_) => Scope::Repair,
         }
     }
 }
@@ -67,6 +69,15 @@ pub struct Run<'a> {
     pub(super) deadline: Deadline,
 }
 
+/// What has passed need not be tried again before it changes.
+fn remember(assessment: &Assessment) {
+    let known: Option<Bases> = Record::open_existing().ok().and_then(|record| record.remembered(Remembered::Passed));
+    if known.unwrap_or_default() != assessment.passed {
+        let remembered = Record::open().and_then(|record| record.remember(Remembered::Passed, &assessment.passed));
+        log::debug!("what has passed is on record: {remembered:?}");
+    }
+}
+
 impl<'a> Run<'a> {
     /// A run that begins now.
     pub fn new(task: Task, settings: Settings, signals: &'a Signals, watchdog: &'a Watchdog) -> Self {
@@ -79,8 +90,11 @@ impl<'a> Run<'a> {
             Task::CarryOut(_) => Deadline::after(EXAMINATION_TIMEOUT),
             _ => self.deadline,
         };
-        let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), self.task.probing(), deadline);
+        let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), &self.task.scope(), deadline);
         self.watchdog.progress();
+        if let (Self { task: Task::Hook, .. }, Ok(assessment)) = (self, &assessment) {
+            remember(assessment);
+        }
         assessment
     }
 

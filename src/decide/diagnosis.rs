@@ -38,6 +38,7 @@ pub fn suspects(snapshot: &Snapshot) -> Vec<i32> {
         process.is_stale()
             || !snapshot.host.runtime_directory
             || snapshot.intent.is_some()
+            || !process.stale_libraries.is_empty()
             || owner(process, snapshot).is_none()
     };
     listeners(snapshot).filter(suspicious).map(|process| process.pid).collect()
@@ -65,6 +66,8 @@ fn listener(process: &Process, snapshot: &Snapshot) -> Listener {
         started: process.started,
         exe: printable(&process.exe.to_string_lossy()),
         stale: process.is_stale(),
+        removed: process.on_disk.is_none(),
+        stale_libraries: process.stale_libraries.clone(),
         orphan: unit.is_none(),
         unit: unit.map(|unit| unit.name.clone()),
         instance: instance_of(process, snapshot).map_or(Snapshot::MAIN, Instance::name).to_owned(),

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::role::{instance_of, role, serves_by_itself};
-use crate::model::address::{collide, list, reaches};
-use crate::model::diagnosis::{Finding, FindingCode, Listener, Role, Severity};
+use super::role::serves_by_itself;
+use super::served::{in_the_way, lost_addresses, named, served_by, unserved};
+use crate::model::address::list;
+use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
 use crate::model::names::{RECORD, RUNTIME_DIRECTORY};
 use crate::model::probe::ProbeResult;
-use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::{Instance, Snapshot};
+use crate::model::trial::{Check, Trial, Trials};
 use crate::model::unit::{ActiveState, LoadState, Unit};
 
 /// Everything that is wrong, in no order.
@@ -31,6 +32,7 @@ pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Findi
                     ""
                 }
             ),
+            advice: String::new(),
         });
     }
     for instance in &snapshot.instances {
@@ -41,86 +43,105 @@ pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Findi
 
 fn about_listener(listener: &Listener) -> Option<Finding> {
     let pid = listener.pid;
+    let program = if listener.removed { "was removed from disk" } else { "was replaced on disk" };
+    let mut advice = String::new();
     let (code, message) = match (listener.stale, &listener.unit) {
         (true, None) => (
             FindingCode::StaleOrphan,
-            format!("sshd {pid} runs a program that was replaced on disk, and no unit owns this process"),
+            format!("sshd {pid} runs a program that {program}, and no unit owns this process"),
         ),
         (true, Some(unit)) => {
-            (FindingCode::StaleService, format!("sshd {pid} of {unit} runs a program that was replaced on disk"))
+            (FindingCode::StaleService, format!("sshd {pid} of {unit} runs a program that {program}"))
         }
         (false, None) => (
             FindingCode::Orphan,
             format!("no unit owns sshd {pid}: the next upgrade of openssh-server may lock everybody out"),
         ),
-        (false, Some(unit)) if listener.probe.is_dead() => (
-            FindingCode::ListenerDead,
-            format!(
-                "sshd {pid} of {unit} is current, but closes every new connection. See: journalctl -u {unit}; when the cause is removed: systemctl restart {unit}"
-            ),
-        ),
-        (false, Some(unit)) if listener.probe.result == ProbeResult::Inconclusive => (
-            FindingCode::NotAnswering,
-            format!(
-                "sshd {pid} of {unit} is current, but whether it lets anybody in is not known: {}. See: journalctl -u {unit}",
+        (false, Some(unit)) if listener.probe.is_dead() => {
+            advice = format!("See: journalctl -u {unit}. When the cause is removed: systemctl restart {unit}");
+            let libraries = match listener.stale_libraries.is_empty() {
+                true => String::new(),
+                false => {
+                    format!("; it uses libraries that were replaced on disk ({})", listener.stale_libraries.join(", "))
+                }
+            };
+            let code = if libraries.is_empty() { FindingCode::ListenerDead } else { FindingCode::StaleLibraries };
+            (
+                code,
+                format!("sshd {pid} of {unit} closes every new connection, although its program is current{libraries}"),
+            )
+        }
+        (false, Some(unit)) if listener.probe.result == ProbeResult::Inconclusive => {
+            advice = format!("See what keeps it busy or stopped: systemctl status {unit}; journalctl -u {unit}");
+            let message = format!(
+                "sshd {pid} of {unit} is current, but whether it lets anybody in is not known: {}",
                 listener.probe.detail
-            ),
-        ),
+            );
+            (FindingCode::NotAnswering, message)
+        }
+        (false, Some(unit)) if !listener.stale_libraries.is_empty() => {
+            advice = format!("At a convenient time: systemctl restart {unit}");
+            let message = format!(
+                "sshd {pid} of {unit} still uses libraries from before an upgrade ({}): their security fixes are not in force",
+                listener.stale_libraries.join(", ")
+            );
+            (FindingCode::StaleLibraries, message)
+        }
         (false, Some(_)) => return None,
     };
-    let severity = if listener.probe.is_dead() { Severity::Critical } else { Severity::Warning };
-    Some(Finding { code, severity, instance: Some(listener.instance.clone()), pid: Some(pid), message })
+    let severity = match code {
+        _ if listener.probe.is_dead() => Severity::Critical,
+        FindingCode::StaleLibraries => Severity::Info,
+        _ => Severity::Warning,
+    };
+    Some(Finding { code, severity, instance: Some(listener.instance.clone()), pid: Some(pid), message, advice })
+}
+
+/// About one instance. `about`: code, severity, message, advice.
+fn finding(instance: &Instance, about: UnitFinding) -> Finding {
+    let (code, severity, message, advice) = about;
+    Finding { code, severity, instance: Some(instance.name().to_owned()), pid: None, message, advice }
 }
 
 /// At most one finding about the units of an instance, and one about another program at its addresses.
 fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Vec<Finding> {
-    let finding = |code, severity, message: String| Finding {
-        code,
-        severity,
-        instance: Some(instance.name().to_owned()),
-        pid: None,
-        message,
-    };
+    let finding = |about| finding(instance, about);
     if instance.rescue.is_active() {
         let message =
             format!("{} serves SSH in place of {}, which could not be started", instance.rescue.name, instance.name());
-        return vec![finding(FindingCode::RescueActive, Severity::Critical, message)];
+        return vec![finding((FindingCode::RescueActive, Severity::Critical, message, String::new()))];
     }
     let mut findings = Vec::new();
     let lost = lost_addresses(snapshot, instance);
     if !lost.is_empty() {
         let unwanted = format!("If it is not to be served any more: rm {RECORD}/intent");
-        let by_hand = match serves_by_itself(snapshot, instance) {
+        let advice = match serves_by_itself(snapshot, instance) {
             true => format!(
-                ". It serves its other addresses, so it is not restarted for that. See why it does not serve this one \
+                "It serves its other addresses, so it is not restarted for that. See why it does not serve this one \
                  (journalctl -u {}), then: {}. {unwanted}",
                 instance.name(),
                 restart(instance)
             ),
-            false if instance.service.load != LoadState::Loaded => format!(". {unwanted}"),
+            false if instance.service.load != LoadState::Loaded => unwanted,
             false => String::new(),
         };
-        let message = format!(
-            "a repair of {} was interrupted or failed; not served any more: {}{by_hand}",
-            instance.name(),
-            list(&lost)
-        );
-        findings.push(finding(FindingCode::Interrupted, Severity::Critical, message));
+        let message =
+            format!("a repair of {} was interrupted or failed; not served any more: {}", instance.name(), list(&lost));
+        findings.push(finding((FindingCode::Interrupted, Severity::Critical, message, advice)));
     }
     if let Some(message) = other_program(snapshot, instance, listeners) {
-        findings.push(finding(FindingCode::ForeignListener, Severity::Critical, message));
+        let advice = "See `ss -ltnp`; end that program or move it to another port".to_owned();
+        findings.push(finding((FindingCode::ForeignListener, Severity::Critical, message, advice)));
     } else if lost.is_empty() {
-        findings.extend(
-            about_units(snapshot, instance, listeners)
-                .map(|(code, severity, message)| finding(code, severity, message)),
-        );
+        findings.extend(about_units(snapshot, instance, listeners).map(finding));
     }
     if instance.is_elsewhere() && (instance.service.is_active() || instance.socket.is_active()) {
         let message = format!(
             "{} serves in a network namespace of its own, which is not examined: whether a new connection to it gets through is not known",
             instance.name()
         );
-        findings.push(finding(FindingCode::NotExamined, Severity::Warning, message));
+        let advice = "Test it from there, with ssh".to_owned();
+        findings.push(finding((FindingCode::NotExamined, Severity::Warning, message, advice)));
     }
     findings
 }
@@ -143,67 +164,6 @@ fn restart(instance: &Instance) -> String {
     }
 }
 
-/// Addresses that an interrupted repair was about to serve again, and that the instance does not serve.
-pub(super) fn lost_addresses(snapshot: &Snapshot, instance: &Instance) -> BTreeSet<SocketAddr> {
-    let Some(intent) = snapshot.intent_of(instance.name()) else { return BTreeSet::new() };
-    unserved(&intent.addresses, &served_by(snapshot, instance))
-}
-
-fn unserved(wanted: &BTreeSet<SocketAddr>, served: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
-    let is_served = |address: SocketAddr| served.iter().any(|have| reaches(*have, address));
-    wanted.iter().copied().filter(|address| !is_served(*address)).collect()
-}
-
-/// Addresses at which a listener of an instance, or systemd for it, is reached.
-fn served_by(snapshot: &Snapshot, instance: &Instance) -> BTreeSet<SocketAddr> {
-    let is_own = |process: &&Process| {
-        role(process, snapshot) == Role::Listener
-            && instance_of(process, snapshot).is_some_and(|of| of.name() == instance.name())
-    };
-    let sockets = [&instance.socket, &instance.rescue].into_iter().filter(|socket| socket.is_active());
-    let declared: BTreeSet<SocketAddr> = sockets.flat_map(Unit::tcp_addresses).collect();
-    let held = snapshot.systemd_holds.iter().filter(|socket| declared.contains(&socket.address));
-    let own = snapshot.processes.iter().filter(is_own);
-    own.flat_map(Process::reached_at).chain(held.flat_map(ListenSocket::reached_at)).collect()
-}
-
-fn held_by_listeners(snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
-    let listeners = snapshot.processes.iter().filter(|process| role(process, snapshot) == Role::Listener);
-    listeners.flat_map(Process::reached_at).collect()
-}
-
-/// Addresses of `needed` that neither PID 1 holds nor a listener that is to make room, with what is known about their
-/// holders. `served` are those of the listeners that make room; a child that one of them has just forked holds them for
-/// a moment, too.
-pub(super) fn taken_by_others(
-    snapshot: &Snapshot,
-    needed: &BTreeSet<SocketAddr>,
-    served: &BTreeSet<SocketAddr>,
-) -> Vec<String> {
-    // A needed `[::]` may be a socket unit's that is to serve IPv4 too.
-    let is_needed = |held: &&ListenSocket| {
-        let hinders = |address: &&SocketAddr| !(held.ipv6_only && address.is_ipv4());
-        needed.iter().filter(hinders).any(|address| collide(held.address, *address))
-    };
-    let others = snapshot.processes.iter().filter(|p| p.surroundings.network_namespace).flat_map(|process| {
-        let why = match role(process, snapshot) {
-            Role::Listener => "it is not to be terminated",
-            Role::Session => "it serves a connection",
-            Role::Excluded(why) => why.reason(),
-        };
-        let held = process.sockets.iter().filter(|held| !served.contains(&held.address) && is_needed(held));
-        held.map(|held| format!("{} (sshd {}, left alone: {why})", held.address, process.pid)).collect::<Vec<_>>()
-    });
-    snapshot.foreign.iter().filter(is_needed).map(|held| held.address.to_string()).chain(others).collect()
-}
-
-/// What others hold of the addresses where an instance wants to serve and no listener of this host does.
-pub(super) fn in_the_way(snapshot: &Snapshot, instance: &Instance) -> Vec<String> {
-    let held = held_by_listeners(snapshot);
-    let not_served = instance.wanted.iter().filter(|address| !held.contains(address)).copied().collect();
-    taken_by_others(snapshot, &not_served, &held)
-}
-
 /// Another program is where the declared units want to serve and nobody of ours does.
 fn other_program(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Option<String> {
     let declared = instance.units().iter().any(|unit| unit.is_enabled()) || !snapshot.is_main(instance);
@@ -216,10 +176,11 @@ fn other_program(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener
         true => "nobody listens for SSH, because another program holds its address",
         false => "whoever connects to an address that another program holds does not reach sshd",
     };
-    (!taken.is_empty()).then(|| format!("{effect}: {}", taken.join(", ")))
+    (!taken.is_empty()).then(|| format!("{effect}: {}", named(&taken)))
 }
 
-type UnitFinding = (FindingCode, Severity, String);
+/// What is wrong, how bad that is, a sentence about it, and what to do.
+type UnitFinding = (FindingCode, Severity, String, String);
 
 fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Option<UnitFinding> {
     let [service, socket] = instance.units();
@@ -228,13 +189,12 @@ fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener])
     // The next attempt of `Restart=` shows as a queued job, and nobody listens meanwhile.
     let at_rest = instance.units().iter().all(|unit| !unit.job || unit.restarts_itself());
     if is_owned && socket.is_enabled() && !socket.is_active() && at_rest {
-        let message = format!(
-            "{socket} is enabled but not active, and sshd serves by itself. To have the socket back, from a session that may end: \
-             systemctl stop {service}; systemctl start {socket}",
-            socket = socket.name,
-            service = service.name
+        let message = format!("{} is enabled but not active, and sshd serves by itself", socket.name);
+        let advice = format!(
+            "To have the socket back, from a session that may end: systemctl stop {}; systemctl start {}",
+            service.name, socket.name
         );
-        return Some((FindingCode::SocketDetached, Severity::Info, message));
+        return Some((FindingCode::SocketDetached, Severity::Info, message, advice));
     }
     if service.is_active() || socket.is_active() {
         return if instance.is_elsewhere() { None } else { about_active_units(snapshot, instance, is_owned) };
@@ -242,7 +202,7 @@ fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener])
     if !own.is_empty() || !at_rest || snapshot.host.not_to_be_run {
         return None;
     }
-    about_idle_units(snapshot, instance)
+    about_idle_units(snapshot, instance, listeners)
 }
 
 /// What systemd calls active, and does not serve.
@@ -256,7 +216,7 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
             socket.name,
             list(&declared)
         );
-        return Some((FindingCode::SocketDeaf, Severity::Critical, message));
+        return Some((FindingCode::SocketDeaf, Severity::Critical, message, String::new()));
     }
     if service.active == ActiveState::Active && !is_owned && !(socket.is_active() && socket.accept) {
         let message = format!(
@@ -264,7 +224,11 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
             service.name,
             instance.program.path.display()
         );
-        return Some((FindingCode::Unseen, Severity::Warning, message));
+        let advice = format!(
+            "See: systemctl status {0}; ss -ltnp. Then, if its ExecStart= is right: systemctl restart {0}",
+            service.name
+        );
+        return Some((FindingCode::Unseen, Severity::Warning, message, advice));
     }
     // Where IPv6 is switched off, sshd serves its other wildcard alone.
     let is_served_otherwise =
@@ -275,29 +239,70 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
         return None;
     }
     let message = format!("{} does not serve everything that it declares: {} is missing", service.name, list(&missing));
-    Some((FindingCode::InstanceDown, Severity::Critical, message))
+    let advice = format!("See why (journalctl -u {0}), then: systemctl restart {0}", service.name);
+    Some((FindingCode::InstanceDown, Severity::Critical, message, advice))
 }
 
 /// Nobody serves in place of an instance.
-fn about_idle_units(snapshot: &Snapshot, instance: &Instance) -> Option<UnitFinding> {
+fn about_idle_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Option<UnitFinding> {
     let failed = |unit: &&Unit| unit.has_failed();
     if !snapshot.is_main(instance) {
         let message = format!("nobody listens in place of {}, which has failed", instance.name());
         let has_failed = instance.units().iter().any(failed);
-        return has_failed.then_some((FindingCode::InstanceDown, Severity::Critical, message));
+        return has_failed.then_some((FindingCode::InstanceDown, Severity::Critical, message, String::new()));
     }
     // A socket starts its service, so it is the one to start.
     let enabled: Vec<&Unit> = instance.units().into_iter().rev().filter(|unit| unit.is_enabled()).collect();
     let failed: Vec<&str> = enabled.iter().copied().filter(failed).map(|unit| unit.name.as_str()).collect();
     let unit = enabled.first()?;
+    let others: Vec<String> = listeners.iter().map(others_serve).collect();
+    let nobody = match others.is_empty() {
+        true => "nobody listens for SSH".to_owned(),
+        false => others.join(" and "),
+    };
     if failed.is_empty() {
-        let message = format!(
-            "nobody listens for SSH: {name} is enabled, but somebody stopped it. To start it: systemctl start {name}",
-            name = unit.name
-        );
-        return Some((FindingCode::Stopped, Severity::Critical, message));
+        let message = format!("{nobody}: {name} is enabled, but somebody stopped it", name = unit.name);
+        let advice = format!("If SSH is wanted here: systemctl start {}. A repair leaves it as it is", unit.name);
+        return Some((FindingCode::Stopped, Severity::Critical, message, advice));
     }
     let have = if failed.len() > 1 { "have" } else { "has" };
-    let message = format!("nobody listens for SSH: {} {have} failed", failed.join(" and "));
-    Some((FindingCode::Down, Severity::Critical, message))
+    let failed = failed.join(" and ");
+    let message = match others.is_empty() {
+        true => format!("{nobody}: {failed} {have} failed"),
+        false => format!("{failed} {have} failed; {nobody}"),
+    };
+    Some((FindingCode::Down, Severity::Critical, message, String::new()))
+}
+
+/// Another instance's listener, which may be the only one.
+fn others_serve(listener: &Listener) -> String {
+    format!("sshd {} of {} serves {}", listener.pid, listener.instance, list(&listener.addresses))
+}
+
+/// Instances whose program was tried without need to replace anything: whether it would start again.
+pub(super) fn about_trials(snapshot: &Snapshot, trials: &Trials, needed: &[String]) -> Vec<Finding> {
+    let tried = snapshot.instances.iter().filter(|instance| !needed.iter().any(|name| name == instance.name()));
+    tried.filter_map(|instance| Some(finding(instance, about_trial(instance, trials.get(instance.name())?)?))).collect()
+}
+
+fn about_trial(instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
+    let complaint = [&trial.config, &trial.handshake].into_iter().find_map(|check| match check {
+        Check::Failed(complaint) => Some(complaint),
+        Check::Passed | Check::NeedsRuntimeDirectory => None,
+    })?;
+    let name = instance.name();
+    let is_tried = instance.service.sshd().is_some() || instance.service.exec_start.is_none();
+    if trial.timed_out || !is_tried {
+        let message = format!("whether {name} would start again could not be tried: {complaint}");
+        let advice = format!("Before you restart it, make sure that you have another way in: systemctl restart {name}");
+        return Some((FindingCode::NotExamined, Severity::Warning, message, advice));
+    }
+    let advice = format!("Correct it, and do not restart {name} before; then: sudo sshd-mend check");
+    // The next connection makes systemd start it, and the failure takes the socket down.
+    let waits = instance.socket.is_active() && !instance.service.is_active();
+    let (severity, message) = match waits {
+        true => (Severity::Critical, format!("{name} will not start for the next connection: {complaint}")),
+        false => (Severity::Warning, format!("{name} would not start again: {complaint}")),
+    };
+    Some((FindingCode::WouldNotRestart, severity, message, advice))
 }

@@ -10,6 +10,7 @@ mod refusals;
 mod replacement;
 mod rescue;
 pub mod role;
+pub mod served;
 
 pub use diagnosis::diagnose;
-pub use plan::{instances_to_try, plan};
+pub use plan::{instances_in_service, instances_to_try, judge_trials, plan};

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::findings::{in_the_way, is_disabled, lost_addresses};
+use super::findings::{about_trials, is_disabled};
 use super::needs::{has_orphan, needs_replacement, orphans};
 use super::replacement::replacement;
 use super::role::serves_by_itself;
+use super::served::{foreign_listener, in_the_way, lost_addresses};
 use crate::model::diagnosis::{Diagnosis, FindingCode};
 use crate::model::intent::InstanceIntent;
 use crate::model::plan::{Decision, InstancePlan, Plan, Trigger};
@@ -22,6 +23,23 @@ pub fn instances_to_try(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Tri
         !instance.is_elsewhere() && (is_needed() || has_orphan(snapshot, instance, trigger))
     };
     snapshot.instances.iter().filter(to_try).map(|instance| instance.name().to_owned()).collect()
+}
+
+/// Instances that serve, and that nothing is wrong with so far: it can be tried whether they would start again.
+pub fn instances_in_service(snapshot: &Snapshot, needed: &[String]) -> Vec<String> {
+    let is_one = |instance: &&Instance| {
+        let serves = instance.service.is_active() || instance.socket.is_active();
+        serves && !instance.is_elsewhere() && !needed.iter().any(|name| name == instance.name())
+    };
+    // The real start does not take place while the administrator does not want it.
+    let all = snapshot.instances.iter().filter(|_| !is_disabled(snapshot));
+    all.filter(is_one).map(|instance| instance.name().to_owned()).collect()
+}
+
+/// Adds what was learned from programs that were tried although nothing is to be replaced. `needed`: those that were tried
+/// for a replacement; the plan says what is wrong with them.
+pub fn judge_trials(diagnosis: &mut Diagnosis, snapshot: &Snapshot, trials: &Trials, needed: &[String]) {
+    diagnosis.add(about_trials(snapshot, trials, needed));
 }
 
 /// Makes the plan. An instance that was not tried although it [had to be](instances_to_try) is left alone.
@@ -98,7 +116,7 @@ fn decide(
     let needed = needs_replacement(snapshot, diagnosis, instance, trigger) || has_orphan(snapshot, instance, trigger);
     if !needed {
         return match diagnosis.has_for(instance.name(), FindingCode::ForeignListener) {
-            true => Decision::Refuse(RefusalCode::ForeignListener.because(&in_the_way(snapshot, instance).join(", "))),
+            true => Decision::Refuse(foreign_listener(&in_the_way(snapshot, instance))),
             false => Decision::Nothing,
         };
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::findings::taken_by_others;
 use super::needs::{is_to_be_started, on_record, orphans, stale_main};
 use super::refusals::{
     by_control_group, by_deadline, by_dependents, by_host, by_listener, by_own_program, by_per_connection, by_policy,
@@ -11,6 +10,7 @@ use super::refusals::{
 };
 use super::rescue::{has_filters, rescue};
 use super::role::{is_listener, owns};
+use super::served::{foreign_listener, taken_by_others};
 use crate::model::address::{list, reaches};
 use crate::model::coverage::Coverage;
 use crate::model::diagnosis::{Diagnosis, FindingCode};
@@ -176,7 +176,7 @@ fn by_coverage(
     let needs = |address: &&SocketAddr| with_socket || reached_at.is_empty() || takes_over(address);
     let needed = coverage.addresses().iter().filter(needs).copied().collect();
     let taken = taken_by_others(snapshot, &needed, bound);
-    if taken.is_empty() { Ok(()) } else { Err(RefusalCode::ForeignListener.because(&taken.join(", "))) }
+    if taken.is_empty() { Ok(()) } else { Err(foreign_listener(&taken)) }
 }
 
 /// Where the units serve once they are started, with the socket or without. `None`: sshd does not tell, at least not

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::findings::lost_addresses;
+use super::served::lost_addresses;
 use crate::model::plan::{Rescue, RescuePlan, Start};
 use crate::model::process::Process;
 use crate::model::snapshot::{Instance, Snapshot};

@@ -9,6 +9,7 @@ pub mod handshake;
 pub mod log;
 pub mod pid_ref;
 pub mod probe;
+pub mod proof;
 pub mod signals;
 pub mod sock_diag;
 pub mod systemd;

@@ -52,7 +52,7 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
             Err(error) => return inconclusive(format!("no connection to {address}: {error}")),
         };
         match handshake(&mut stream, limit) {
-            Attempt::Kexinit(banner) => return Probe { result: ProbeResult::Ok, detail: banner },
+            Attempt::Kexinit(banner) => return Probe::new(ProbeResult::Ok, banner),
             Attempt::Refused(text) => return inconclusive(format!("refused with \"{text}\"")),
             // libwrap may keep whom it denies for as long as an attempt takes.
             Attempt::Unclear(_) if number + 1 < ATTEMPTS && may_be_denied() => is_denied = true,
@@ -68,7 +68,7 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
     if is_denied {
         return inconclusive(format!("closed before a banner, and {HOSTS_DENY} or {HOSTS_ALLOW} denies some clients"));
     }
-    Probe { result: ProbeResult::Dead, detail: closed }
+    Probe::new(ProbeResult::Dead, closed)
 }
 
 /// hosts_access(5): hosts.deny has a rule, or hosts.allow one with an option that ends a connection (hosts_options(5)). A
@@ -91,7 +91,7 @@ fn has_rule(path: &Path, is_it: impl Fn(&str) -> bool) -> bool {
 }
 
 fn inconclusive(detail: String) -> Probe {
-    Probe { result: ProbeResult::Inconclusive, detail }
+    Probe::new(ProbeResult::Inconclusive, detail)
 }
 
 /// Connects to the address that a listener is bound to; for a wildcard, over loopback.
@@ -107,10 +107,17 @@ fn connect_any(bound: SocketAddr, number: u32, deadline: Deadline) -> io::Result
         IpAddr::V6(ip) if ip.is_unspecified() => {
             connect_to(ipv4, number, deadline).or_else(|_| connect_to(ipv6, number, deadline))
         }
-        _ => {
-            let interfaces = std::fs::read_to_string(address::INTERFACES).unwrap_or_default();
-            connect_to(address::with_scope(bound, &interfaces), number, deadline)
-        }
+        _ => connect_to(target(bound), number, deadline),
+    }
+}
+
+/// Where a client of this host reaches a listener that is bound to `bound`: over loopback, where it is a wildcard.
+pub(super) fn target(bound: SocketAddr) -> SocketAddr {
+    let interfaces = || std::fs::read_to_string(address::INTERFACES).unwrap_or_default();
+    match bound.ip() {
+        ip if !ip.is_unspecified() => address::with_scope(bound, &interfaces()),
+        IpAddr::V6(_) if is_ipv6_only(bound) => SocketAddr::from((Ipv6Addr::LOCALHOST, bound.port())),
+        _ => SocketAddr::from((Ipv4Addr::LOCALHOST, bound.port())),
     }
 }
 
@@ -152,7 +159,7 @@ fn connect_to(to: SocketAddr, number: u32, deadline: Deadline) -> io::Result<Tcp
 
 /// A loopback address of our own: `PerSourcePenalties` are counted for each source address, and a probe that leaves
 /// before it authenticates must not make sshd refuse somebody else who comes from 127.0.0.1.
-fn source(number: u32) -> Ipv4Addr {
+pub(super) fn source(number: u32) -> Ipv4Addr {
     let seed = std::process::id().wrapping_mul(2_654_435_761).wrapping_add(number.wrapping_mul(40_503));
     let [_, a, b, c] = seed.to_be_bytes();
     Ipv4Addr::new(127, a | 64, b, c.clamp(1, 254))

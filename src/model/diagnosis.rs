@@ -33,6 +33,9 @@ pub struct Finding {
     pub pid: Option<i32>,
     /// One sentence for a person.
     pub message: String,
+    /// What a person should do about it. Empty: what a repair would do, or nothing.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub advice: String,
 }
 
 /// The kinds of finding.
@@ -69,8 +72,12 @@ pub enum FindingCode {
     SocketDeaf,
     /// A unit is active, and none of its listeners is seen.
     Unseen,
-    /// An instance serves in a network namespace of its own, which is not examined.
+    /// An instance serves in a network namespace of its own, which is not examined; or its program cannot be tried.
     NotExamined,
+    /// The program on disk would not start again.
+    WouldNotRestart,
+    /// A listener uses libraries that are no longer on disk.
+    StaleLibraries,
 }
 
 impl FindingCode {
@@ -93,6 +100,8 @@ impl FindingCode {
             Self::SocketDeaf => "socket-deaf",
             Self::Unseen => "unseen",
             Self::NotExamined => "not-examined",
+            Self::WouldNotRestart => "would-not-restart",
+            Self::StaleLibraries => "stale-libraries",
         }
     }
 }
@@ -120,6 +129,12 @@ pub struct Listener {
     pub exe: String,
     /// The program that it runs is not the file now at its path.
     pub stale: bool,
+    /// There is no program at its path any more.
+    #[serde(default)]
+    pub removed: bool,
+    /// Libraries that it runs and that are no longer on disk, by file name.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub stale_libraries: Vec<String>,
     /// No active unit owns it.
     pub orphan: bool,
     /// The unit that owns it.
@@ -169,6 +184,12 @@ impl Exclusion {
 }
 
 impl Diagnosis {
+    /// Adds findings, worst first.
+    pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        self.findings.extend(findings);
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    }
+
     /// The worst of its findings. `None` on a healthy machine.
     pub fn severity(&self) -> Option<Severity> {
         self.findings.iter().map(|finding| finding.severity).max()

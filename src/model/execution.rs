@@ -37,6 +37,8 @@ pub enum Success {
     StartedAtSecondAttempt,
     /// A new connection got through; the server's banner.
     Answers(String),
+    /// A client got as far as authentication; the methods that the server offers.
+    Authenticates(Vec<String>),
     /// The address cannot be reached by anybody, and the instance listens there: why.
     NobodyCanConnect(String),
     /// A new connection to the rescue got through.
@@ -147,7 +149,12 @@ impl fmt::Display for Success {
             Self::StartedAtSecondAttempt => "started at the second attempt",
             Self::NobodyCanConnect(why) => return f.write_str(why),
             Self::RescueServes => "serves SSH in place of the unit",
-            Self::Answers(banner) => return write!(f, "a new connection gets through ({banner})"),
+            Self::Answers(banner) => {
+                return write!(f, "a new connection gets through up to the key exchange ({banner})");
+            }
+            Self::Authenticates(methods) => {
+                return write!(f, "a client gets as far as authentication ({})", methods.join(", "));
+            }
         })
     }
 }

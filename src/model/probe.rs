@@ -10,6 +10,13 @@ pub struct Probe {
     /// What was seen, for a person; printable.
     #[serde(rename = "probe_detail")]
     pub detail: String,
+    /// The authentication methods that the server offered to a real client. `None`: no client was tried, or it did not get
+    /// that far.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub authentication: Option<Vec<String>>,
+    /// Why the client did not get that far although the server's KEXINIT arrived, in its own words; printable.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub proof_detail: Option<String>,
 }
 
 /// The four results of a probe.
@@ -27,9 +34,14 @@ pub enum ProbeResult {
 }
 
 impl Probe {
+    /// A probe up to KEXINIT.
+    pub fn new(result: ProbeResult, detail: impl Into<String>) -> Self {
+        Self { result, detail: detail.into(), authentication: None, proof_detail: None }
+    }
+
     /// A probe that was not made, and why.
     pub fn skipped(why: &str) -> Self {
-        Self { result: ProbeResult::Skipped, detail: why.to_owned() }
+        Self::new(ProbeResult::Skipped, why)
     }
 
     /// The listener closes every connection.

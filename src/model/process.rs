@@ -58,6 +58,9 @@ pub struct Process {
     pub control_group: String,
     /// The systemd unit whose control group that is.
     pub unit: Option<String>,
+    /// Libraries that it runs and that are no longer on disk, by file name. Looked up of processes that hold a socket in
+    /// LISTEN and whose program is on disk.
+    pub stale_libraries: Vec<String>,
     /// Whether a new connection gets through. Only a listener has one.
     pub probe: Option<Probe>,
 }

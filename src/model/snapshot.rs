@@ -1,6 +1,6 @@
 //! The facts of one moment, before anybody judges them. A test can write down any machine it likes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub systemd_holds: Vec<ListenSocket>,
     /// TCP sockets in LISTEN that neither PID 1 holds for an instance nor one of `processes`.
     pub foreign: Vec<ListenSocket>,
+    /// Who holds sockets of `foreign`, by inode: program and pid, to be shown. Looked up only where one is in the way.
+    pub holders: BTreeMap<u64, String>,
     /// What an interrupted repair was about to do. `None` also while one is running.
     pub intent: Option<Intent>,
 }

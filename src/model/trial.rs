@@ -75,6 +75,12 @@ pub enum OtherProcesses {
 }
 
 impl Trial {
+    /// The program would serve, as far as that can be tried now.
+    pub fn has_passed(&self) -> bool {
+        let failed = |check: &Check| matches!(check, Check::Failed(_));
+        !failed(&self.config) && !failed(&self.handshake) && !self.timed_out
+    }
+
     /// The last checks can be made only where `/run/sshd` is.
     pub fn needs_runtime_directory(&self) -> bool {
         self.config == Check::NeedsRuntimeDirectory || self.handshake == Check::NeedsRuntimeDirectory

@@ -4,9 +4,12 @@
 //! (`sshd -t`, `sshd -T`, `sshd -i` on a socketpair, dpkg-query, policy-rc.d). Where the facts about a process cannot be
 //! had, the process is named as unreadable and left alone.
 
+pub mod basis;
 pub mod control_group;
 mod descriptors;
+pub mod holders;
 mod instances;
+mod libraries;
 pub mod options;
 pub mod package;
 pub mod policy;
@@ -14,7 +17,7 @@ pub mod processes;
 pub mod server;
 pub mod trials;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -22,10 +25,12 @@ use std::time::Duration;
 use crate::host::deadline::Deadline;
 use crate::host::pid_ref::PidRef;
 use crate::host::probe::probe;
+use crate::host::proof;
 use crate::host::sock_diag;
 use crate::host::systemd::Manager;
 use crate::model::intent::Intent;
 use crate::model::names::{NOT_TO_BE_RUN, RUNTIME_DIRECTORY};
+use crate::model::probe::Probe;
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::{Host, Snapshot};
 use crate::model::unit::Unit;
@@ -126,6 +131,7 @@ pub fn observe(manager: &Manager, intent: Option<Intent>) -> Result<Snapshot, Un
         unreadable,
         systemd_holds,
         foreign,
+        holders: BTreeMap::new(),
         intent,
     })
 }
@@ -137,13 +143,33 @@ fn user_of_sshd() -> Option<u32> {
     users.lines().find_map(|line| line.strip_prefix("sshd:")?.split(':').nth(1)?.parse().ok())
 }
 
+/// How far a listener is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// One address, up to KEXINIT: all of a listener's sockets lead to the same process.
+    OneAddress,
+    /// Every address, and a client that goes as far as authentication at one of them.
+    Proof,
+}
+
 /// Probes the listeners with these pids, and stores the results in the snapshot.
-pub fn probe_listeners(snapshot: &mut Snapshot, pids: &[i32], deadline: Deadline) {
+pub fn probe_listeners(snapshot: &mut Snapshot, pids: &[i32], depth: Depth, deadline: Deadline) {
     for process in snapshot.processes.iter_mut().filter(|process| pids.contains(&process.pid)) {
-        // One address tells: all of a listener's sockets lead to the same process. IPv4 has source addresses of our own.
+        // IPv4 has source addresses of our own.
         let mut addresses: Vec<_> = process.addresses().into_iter().collect();
         addresses.sort_by_key(|address| (!address.is_ipv4(), !address.ip().is_unspecified()));
-        process.probe = addresses.first().map(|address| probe(*address, deadline));
+        let Some((first, others)) = addresses.split_first() else { continue };
+        let mut result = probe(*first, deadline);
+        if depth == Depth::Proof && result.is_ok() {
+            result = proof::prove(result, *first, deadline);
+            // What is only not known of another address may be the work of others: sshd's penalties for `::1`.
+            let others = others.iter().map(|address| (address, probe(*address, deadline)));
+            let dead = others.into_iter().find(|(_, other)| other.is_dead());
+            if let Some((address, other)) = dead {
+                result = Probe { detail: format!("{address}: {}", other.detail), ..other };
+            }
+        }
+        process.probe = Some(result);
     }
 }
 

@@ -15,8 +15,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::control_group;
 use super::descriptors::{connections, descriptors, socket_inodes};
+use super::{control_group, libraries};
 use crate::model::process::{Child, FileId, ListenSocket, Process, Surroundings};
 
 /// What the kernel appends to the name of a program whose directory entry is gone (d_path, fs/d_path.c).
@@ -196,6 +196,7 @@ impl Proc {
         let descriptors = if is_root { descriptors(directory)? } else { Vec::new() };
         let holds = |socket: &&ListenSocket| descriptors.iter().any(|d| d.socket == Some(socket.inode));
         let listening: Vec<ListenSocket> = sockets.iter().filter(holds).copied().collect();
+        let is_listening = !listening.is_empty();
         let cgroup = bytes(directory, "cgroup")?;
         let cgroup = String::from_utf8_lossy(&cgroup);
         let control_group = control_group::of_process(&cgroup);
@@ -226,6 +227,10 @@ impl Proc {
             stdin_is_socket: descriptors.iter().any(|descriptor| descriptor.number == 0 && descriptor.socket.is_some()),
             unit: control_group::unit(control_group),
             control_group: control_group.to_owned(),
+            stale_libraries: match is_listening && on_disk == Some(image) {
+                true => libraries::stale(&bytes(directory, "maps").unwrap_or_default()),
+                false => Vec::new(),
+            },
             probe: None,
         };
         Ok(Some(Observed { process, connections }))

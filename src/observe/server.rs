@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::options::options;
-use crate::host::command;
+use crate::host::command::{self, Finished};
 use crate::host::deadline::Deadline;
 use crate::host::handshake::{Attempt, handshake};
 use crate::model::address;
@@ -78,8 +78,23 @@ fn check_config(program: &Path, options: &[String], deadline: Deadline) -> Check
         {
             Check::NeedsRuntimeDirectory
         }
-        Ok(finished) => Check::Failed(finished.last_words()),
+        Ok(finished) => Check::Failed(complaint(&finished)),
         Err(error) => Check::Failed(format!("{} -t: {error}", program.display())),
+    }
+}
+
+/// The line that says what is wrong. Before it there may be warnings; after it, for options, the line that only counts them
+/// (process_server_config_line and load_server_config, servconf.c).
+fn complaint(finished: &Finished) -> String {
+    let counts = |line: &&str| line.contains(": terminating, ") && line.contains("bad configuration option");
+    let is_warning = |line: &&str| {
+        ["Deprecated option", "Unsupported option", "Unable to load host"].iter().any(|w| line.contains(w))
+    };
+    let first =
+        finished.output.lines().map(str::trim).find(|line| !line.is_empty() && !is_warning(line) && !counts(line));
+    match (finished.output.lines().any(|line| counts(&line)), first) {
+        (true, Some(first)) => first.to_owned(),
+        _ => finished.last_words(),
     }
 }
 

@@ -1,13 +1,14 @@
-//! An outcome as a screen: whether a new connection gets through, who holds the port since when, what was or will be done
-//! about it.
+//! An outcome as a screen: first whether a new connection gets through, then who holds the port since when and what was or
+//! will be done about it, at the end the one thing to do.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use super::outcome::{Done, InstanceOutcome, Outcome, Sessions, UnitState, Verdict};
+use super::conclusion::conclusion;
+use super::next_step::next_step;
+use super::outcome::{Done, InstanceOutcome, Outcome, Tried, UnitState, Verdict};
 use crate::model::address::list;
-use crate::model::diagnosis::{FindingCode, Listener};
+use crate::model::diagnosis::{Finding, FindingCode, Listener};
 use crate::model::plan::Step;
 use crate::model::printable::printable;
 use crate::model::probe::ProbeResult;
@@ -19,58 +20,88 @@ pub struct Style {
     pub colour: bool,
     /// With every process that is called sshd.
     pub verbose: bool,
-    /// The verdict only.
+    /// The verdict and what to do only.
     pub quiet: bool,
 }
 
-/// Width of the first column: `[::]:22` and a bit.
+/// Width of the first column: `what to do` and a bit.
 const COLUMN: usize = 12;
 
 /// The text for a person, with a line break at its end.
 pub fn render(outcome: &Outcome, style: Style) -> String {
     let mut text = String::new();
-    if !style.quiet && outcome.verdict != Verdict::NotApplicable && outcome.verdict != Verdict::Unknown {
-        // As it came about: what was wrong, what was done about it, how the machine is now.
-        let repaired = !outcome.done.is_empty();
-        if repaired {
-            lines(&mut text, "found", outcome.findings.iter().map(|finding| finding.message.clone()));
-            lines(&mut text, "done", outcome.done.iter().map(did));
-        }
-        units(&mut text, outcome);
-        for listener in &outcome.listeners {
-            holder(&mut text, outcome, listener);
-        }
-        if !repaired {
-            let apart = outcome.findings.iter().filter(|f| !is_shown_with_a_listener(f.code, outcome));
-            lines(&mut text, "", apart.map(|finding| finding.message.clone()));
-        }
-        if style.verbose {
-            lines(&mut text, "others", outcome.others.iter().cloned());
-        }
-        if outcome.dry_run {
-            lines(&mut text, "would", outcome.plan.iter().map(would));
-            line(&mut text, "dry run", "nothing was changed");
-        }
-        let unequal = outcome.instances.iter().any(|instance| instance.verdict != outcome.verdict);
-        if outcome.instances.len() > 1 && unequal {
-            lines(&mut text, "instances", outcome.instances.iter().map(instance));
-        }
-    }
-    // Why a machine could not be examined is its conclusion.
-    let told = usize::from(outcome.verdict == Verdict::Unknown);
+    headline(&mut text, outcome, style.colour);
     if !style.quiet {
+        if outcome.verdict != Verdict::NotApplicable && outcome.verdict != Verdict::Unknown {
+            facts(&mut text, outcome, style.verbose);
+        }
+        // Why a machine could not be examined is its headline.
+        let told = usize::from(outcome.verdict == Verdict::Unknown);
         lines(&mut text, "note", outcome.notes.iter().skip(told).cloned());
+        if let Some(refusal) = &outcome.refusal {
+            let label = if would_refuse(outcome) { "no repair" } else { "refused" };
+            let would = if would_refuse(outcome) { "repair would refuse: " } else { "" };
+            line(&mut text, label, &format!("{would}{} ({})", refusal.message, refusal.code.as_str()));
+        }
     }
-    if let Some(refusal) = &outcome.refusal {
-        let would = outcome.verdict != Verdict::Refused && (outcome.command == "check" || outcome.dry_run);
-        let label = if would { "no repair" } else { "refused" };
-        line(&mut text, label, &format!("{} ({})", refusal.message, refusal.code.as_str()));
-        line(&mut text, "what to do", &refusal.advice);
+    if let Some(step) = next_step(outcome) {
+        line(&mut text, "what to do", &step);
     }
-    let (word, colour) = word(outcome.verdict);
-    let word = if style.colour { format!("\x1b[1;{colour}m{word}\x1b[0m") } else { word.to_owned() };
-    let _ = writeln!(text, "{word}  {}", printable(&conclusion(outcome)));
     text
+}
+
+/// Nobody has asked for a repair yet.
+fn would_refuse(outcome: &Outcome) -> bool {
+    outcome.verdict != Verdict::Refused && (outcome.command == "check" || outcome.dry_run)
+}
+
+/// As monitoring plugins begin: the service, and one of four words for its state.
+fn headline(text: &mut String, outcome: &Outcome, coloured: bool) {
+    let (state, colour) = match outcome.exit_status {
+        0 => ("OK", 32),
+        1 => ("WARNING", 33),
+        2 => ("CRITICAL", 31),
+        _ => ("UNKNOWN", 33),
+    };
+    let verdict = word(outcome.verdict);
+    let begins = match verdict == state {
+        true => format!("SSHD {state}"),
+        false => format!("SSHD {state} - {verdict}"),
+    };
+    let begins = if coloured { format!("\x1b[1;{colour}m{begins}\x1b[0m") } else { begins };
+    let _ = writeln!(text, "{begins}: {}", printable(&conclusion(outcome)));
+}
+
+/// As it came about: what was wrong, what was done about it, how the machine is now.
+fn facts(text: &mut String, outcome: &Outcome, verbose: bool) {
+    let repaired = !outcome.done.is_empty();
+    if repaired {
+        lines(text, "found", outcome.findings.iter().map(|finding| finding.message.clone()));
+        lines(text, "done", outcome.done.iter().map(did));
+    }
+    let states = outcome.units.iter().map(|(name, unit)| format!("{name}  {}", state(unit)));
+    line(text, "units", &states.collect::<Vec<_>>().join("   "));
+    let listeners = outcome.listeners.iter().flat_map(|listener| holder(outcome, listener));
+    let waiting = outcome.instances.iter().filter_map(|instance| waiting(outcome, instance));
+    lines(text, "listener", listeners.chain(waiting));
+    if !repaired {
+        let headline = conclusion(outcome);
+        let is_shown =
+            |finding: &&Finding| is_shown_with_a_listener(finding.code, outcome) || headline.contains(&finding.message);
+        let apart = outcome.findings.iter().filter(|finding| !is_shown(finding));
+        lines(text, "found", apart.map(|finding| finding.message.clone()));
+    }
+    if verbose {
+        lines(text, "others", outcome.others.iter().cloned());
+    }
+    if outcome.dry_run {
+        lines(text, "would", outcome.plan.iter().map(would));
+        line(text, "dry run", "nothing was changed");
+    }
+    let unequal = outcome.instances.iter().any(|instance| instance.verdict != outcome.verdict);
+    if outcome.instances.len() > 1 && unequal {
+        lines(text, "instances", outcome.instances.iter().map(instance));
+    }
 }
 
 fn line(text: &mut String, label: &str, content: &str) {
@@ -84,11 +115,6 @@ fn lines(text: &mut String, label: &str, contents: impl Iterator<Item = String>)
     }
 }
 
-fn units(text: &mut String, outcome: &Outcome) {
-    let states: Vec<String> = outcome.units.iter().map(|(name, unit)| format!("{name}  {}", state(unit))).collect();
-    let _ = writeln!(text, "{}", printable(&states.join("   ")));
-}
-
 fn state(unit: &UnitState) -> String {
     if unit.load != "loaded" {
         return unit.load.clone();
@@ -97,34 +123,59 @@ fn state(unit: &UnitState) -> String {
     format!("{} ({detail}), {}", unit.active, unit.enabled)
 }
 
-fn holder(text: &mut String, outcome: &Outcome, listener: &Listener) {
+/// Who it is, where it listens and since when; then whether it answers.
+fn holder(outcome: &Outcome, listener: &Listener) -> [String; 2] {
     let mut started = String::new();
     // It has no words for years after 9999.
     let _ = write!(started, "{}", humantime::format_rfc3339_seconds(listener.started));
     let since = started.split('T').next().unwrap_or(&started);
     let program = listener.exe.strip_suffix(" (deleted)").unwrap_or(&listener.exe);
-    let state = match (listener.stale, &listener.unit) {
-        (true, None) => format!(": {program} was replaced on disk, and no unit owns this process"),
-        (true, Some(unit)) => format!(": {program} was replaced on disk; it belongs to {unit}"),
-        (false, None) => ": no unit owns this process".to_owned(),
-        (false, Some(unit)) => format!(" ({unit})"),
+    let program = match (listener.stale, listener.removed) {
+        (false, _) => String::new(),
+        (true, false) => format!("; {program} was replaced on disk since"),
+        (true, true) => format!("; {program} was removed from disk since"),
     };
-    let mut labels = listener.addresses.iter().map(SocketAddr::to_string);
-    line(text, &labels.next().unwrap_or_default(), &format!("sshd {}, running since {since}{state}", listener.pid));
-    let mut detail = listener.probe.detail.clone();
-    match listener.probe.result {
-        ProbeResult::Ok => detail = format!("a new connection gets through ({detail})"),
-        ProbeResult::Dead if is_directory_missing(outcome) => {
-            detail = "new connections are closed after the client's KEXINIT: /run/sshd is missing".to_owned();
+    let unit = listener.unit.as_deref().unwrap_or("no unit owns it");
+    let addresses = list(&listener.addresses);
+    let probe = &listener.probe;
+    let detail = &probe.detail;
+    let answers = match (probe.result, &probe.authentication, &probe.proof_detail) {
+        (ProbeResult::Ok, Some(methods), _) => {
+            format!("answers: {detail}; a client gets as far as authentication ({})", methods.join(", "))
         }
-        ProbeResult::Dead => {}
-        ProbeResult::Inconclusive => detail = format!("whether a new connection gets through is not known: {detail}"),
-        ProbeResult::Skipped => detail = format!("not probed: {detail}"),
+        (ProbeResult::Ok, None, Some(why)) => {
+            format!("answers: {detail}, up to the key exchange; how a client gets on is not known: {why}")
+        }
+        (ProbeResult::Ok, None, None) => format!("answers: {detail}, up to the key exchange"),
+        (ProbeResult::Dead, ..) if is_directory_missing(outcome) => {
+            "does not answer: new connections are closed after the client's KEXINIT: /run/sshd is missing".to_owned()
+        }
+        (ProbeResult::Dead, ..) => format!("does not answer: {detail}"),
+        (ProbeResult::Inconclusive, ..) => format!("whether it answers is not known: {detail}"),
+        (ProbeResult::Skipped, ..) => format!("not probed: {detail}"),
+    };
+    [format!("sshd {} ({unit}) at {addresses}, since {since}{program}", listener.pid), answers]
+}
+
+/// Addresses that systemd holds until the first connection, and what is known of the program that it will start.
+fn waiting(outcome: &Outcome, instance: &InstanceOutcome) -> Option<String> {
+    let by_listeners = |address: &SocketAddr| outcome.listeners.iter().any(|l| l.addresses.contains(address));
+    if instance.rescue.is_some() || instance.addresses.is_empty() || instance.addresses.iter().any(by_listeners) {
+        return None;
     }
-    line(text, &labels.next().unwrap_or_default(), &detail);
-    for label in labels {
-        line(text, &label, "");
-    }
+    let tried = match instance.tried {
+        Some(Tried::Passed) => "which was tried and answers",
+        Some(Tried::ConfigurationOnly) => {
+            "whose configuration is valid; it answers once /run/sshd is there, which systemd creates"
+        }
+        Some(Tried::Failed) => "which would fail",
+        None => "which was not tried",
+    };
+    let addresses = list(&instance.addresses);
+    Some(format!(
+        "systemd for {} at {addresses}; the first connection starts the sshd on disk, {tried}",
+        instance.instance
+    ))
 }
 
 /// `/run/sshd` was missing, and is not there again.
@@ -144,7 +195,7 @@ fn is_shown_with_a_listener(code: FindingCode, outcome: &Outcome) -> bool {
 }
 
 fn instance(outcome: &InstanceOutcome) -> String {
-    let verdict = word(outcome.verdict).0.to_lowercase();
+    let verdict = word(outcome.verdict).to_lowercase();
     let addresses = match outcome.addresses.is_empty() {
         true => "serves nowhere".to_owned(),
         false => list(&outcome.addresses),
@@ -181,151 +232,18 @@ fn did(done: &Done) -> String {
     format!("{what}: {} ({} ms)", done.result, done.duration_ms)
 }
 
-const fn word(verdict: Verdict) -> (&'static str, u8) {
+const fn word(verdict: Verdict) -> &'static str {
     match verdict {
-        Verdict::Healthy => ("HEALTHY", 32),
-        Verdict::AtRisk => ("AT RISK", 33),
-        Verdict::Stopped => ("STOPPED", 31),
-        Verdict::Broken => ("BROKEN", 31),
-        Verdict::Repaired => ("REPAIRED", 32),
-        Verdict::Unverified => ("UNVERIFIED", 33),
-        Verdict::Refused => ("REFUSED", 33),
-        Verdict::Rescued => ("RESCUED", 31),
-        Verdict::Failed => ("FAILED", 31),
-        Verdict::NotApplicable => ("NOT APPLICABLE", 0),
-        Verdict::Unknown => ("UNKNOWN", 33),
+        Verdict::Healthy => "HEALTHY",
+        Verdict::AtRisk => "AT RISK",
+        Verdict::Stopped => "STOPPED",
+        Verdict::Broken => "BROKEN",
+        Verdict::Repaired => "REPAIRED",
+        Verdict::Unverified => "UNVERIFIED",
+        Verdict::Refused => "REFUSED",
+        Verdict::Rescued => "RESCUED",
+        Verdict::Failed => "FAILED",
+        Verdict::NotApplicable => "NOT APPLICABLE",
+        Verdict::Unknown => "UNKNOWN",
     }
-}
-
-/// No text may say that somebody can log in: a probe stops at KEXINIT.
-fn conclusion(outcome: &Outcome) -> String {
-    let reach = reach(outcome);
-    let advice = advice(outcome);
-    let sessions = match outcome.sessions {
-        Sessions { before: 0, .. } => String::new(),
-        _ if outcome.done.is_empty() => String::new(),
-        Sessions { before, after } => format!("; {after} of {before} open sessions survived"),
-    };
-    let has = |codes: &[FindingCode]| outcome.findings.iter().any(|finding| codes.contains(&finding.code));
-    match outcome.verdict {
-        Verdict::Healthy if outcome.listeners.is_empty() => reach,
-        Verdict::Healthy => format!("{reach}, and nothing is wrong"),
-        Verdict::AtRisk if has(&[FindingCode::StaleOrphan, FindingCode::Orphan]) => {
-            format!("{reach}, but the next upgrade or restart may lock everybody out{advice}")
-        }
-        Verdict::AtRisk if has(&[FindingCode::StaleService]) => format!(
-            "{reach}, but sshd still runs the version from before the upgrade: its security fixes are not in force{advice}"
-        ),
-        Verdict::AtRisk => format!("{reach}; what is said above needs attention{advice}"),
-        Verdict::Stopped if !outcome.listeners.is_empty() => {
-            format!("`sshd-mend repair` leaves as it is what somebody stopped; {reach} where sshd listens")
-        }
-        Verdict::Stopped => {
-            "nobody can log in. `sshd-mend repair` leaves it as it is, since somebody stopped it".to_owned()
-        }
-        Verdict::Broken if outcome.listeners.iter().all(|l| l.probe.is_ok()) && !outcome.listeners.is_empty() => {
-            format!("{reach} where sshd listens; what is said above does not work{advice}")
-        }
-        Verdict::Broken => format!("{reach}{advice}"),
-        Verdict::Repaired => {
-            let gap = outcome.unreachable_ms.map(|ms| format!("; SSH did not answer for {ms} ms")).unwrap_or_default();
-            format!("new connections get through again{sessions}{gap}")
-        }
-        Verdict::Unverified if outcome.done.is_empty() => format!("the repair has not ended yet; {reach}"),
-        Verdict::Unverified if outcome.sessions.after < outcome.sessions.before => {
-            format!("{reach}, but{}", &sessions[1..])
-        }
-        Verdict::Unverified => {
-            format!("what was done could not be verified in full; {reach}{sessions}. See: journalctl -t sshd-mend")
-        }
-        Verdict::Rescued => rescued(outcome, &sessions),
-        Verdict::Refused if outcome.done.iter().any(|done| done.ok && is_replacement(&done.step)) => {
-            format!("not everything was repaired, for the reason above; {reach}")
-        }
-        Verdict::Refused => format!("nothing was terminated, and {reach}"),
-        Verdict::Failed => {
-            let failed = outcome.instances.iter().filter(|instance| instance.verdict == Verdict::Failed);
-            let failed = failed.map(|instance| instance.instance.as_str()).collect::<Vec<_>>().join(" ");
-            format!(
-                "{failed} could not be repaired; {reach}{sessions}. Keep the sessions that you have open. See: systemctl status {failed}; journalctl -t sshd-mend. \
-                 When the cause is removed: sudo sshd-mend repair"
-            )
-        }
-        Verdict::NotApplicable => "there is no OpenSSH server on this machine".to_owned(),
-        Verdict::Unknown => match outcome.notes.first() {
-            Some(why) => format!("the machine could not be examined: {why}"),
-            None => "the machine could not be examined".to_owned(),
-        },
-    }
-}
-
-/// Whether new connections get through, and where.
-fn reach(outcome: &Outcome) -> String {
-    let at = |results: &[ProbeResult]| -> BTreeSet<SocketAddr> {
-        let listeners = outcome.listeners.iter().filter(|listener| results.contains(&listener.probe.result));
-        listeners.flat_map(|listener| listener.addresses.iter().copied()).collect()
-    };
-    let (ok, dead) = (at(&[ProbeResult::Ok]), at(&[ProbeResult::Dead]));
-    let unknown = at(&[ProbeResult::Inconclusive, ProbeResult::Skipped]);
-    match (ok.is_empty(), dead.is_empty(), unknown.is_empty()) {
-        (true, true, true) => return nobody(outcome),
-        (false, true, true) => return "new connections get through".to_owned(),
-        (true, false, true) => return "new connections do not get through".to_owned(),
-        (true, true, false) => return "whether new connections get through is not known".to_owned(),
-        _ => {}
-    }
-    let parts = [("get through", &ok), ("do not get through", &dead), ("may get through or not", &unknown)];
-    let parts = parts.into_iter().filter(|(_, addresses)| !addresses.is_empty());
-    let parts: Vec<String> =
-        parts.map(|(what, addresses)| format!("new connections to {} {what}", list(addresses))).collect();
-    parts.join("; ")
-}
-
-/// No listener is seen.
-fn nobody(outcome: &Outcome) -> String {
-    let held: BTreeSet<SocketAddr> =
-        outcome.instances.iter().flat_map(|instance| instance.addresses.iter().copied()).collect();
-    let is_in = |states: &[&str]| outcome.units.values().any(|unit| states.contains(&unit.active.as_str()));
-    if !held.is_empty() {
-        format!("systemd listens at {} and starts sshd for the first connection, which was not tried", list(&held))
-    } else if is_in(&["activating"]) {
-        "nobody listens for SSH yet: it is being started. Look again in a moment".to_owned()
-    } else if is_in(&["active"]) {
-        "no listener of SSH is seen".to_owned()
-    } else if outcome.findings.is_empty() {
-        "nobody listens for SSH, and no unit is enabled that would".to_owned()
-    } else {
-        "nobody listens for SSH".to_owned()
-    }
-}
-
-/// What to do next. Nothing where a refusal says it.
-fn advice(outcome: &Outcome) -> &'static str {
-    match (&outcome.refusal, outcome.plan.is_empty()) {
-        (Some(_), false) => ". `sudo sshd-mend repair` does the rest",
-        (Some(_), true) => "",
-        (None, true) => ". `sshd-mend repair` would change nothing",
-        (None, false) => ". To repair it: sudo sshd-mend repair",
-    }
-}
-
-fn is_replacement(step: &Step) -> bool {
-    matches!(step, Step::Terminate { .. } | Step::RestartUnit { .. })
-}
-
-fn rescued(outcome: &Outcome, sessions: &str) -> String {
-    let rescued: Vec<&InstanceOutcome> = outcome.instances.iter().filter(|i| i.rescue.is_some()).collect();
-    let each = rescued.iter().map(|instance| {
-        let rescue = instance.rescue.as_deref().unwrap_or_default();
-        format!(
-            "{} could not be started; {rescue} serves {} in its place",
-            instance.instance,
-            list(&instance.addresses)
-        )
-    });
-    let units = rescued.iter().map(|instance| instance.instance.as_str()).collect::<Vec<_>>().join(" ");
-    format!(
-        "{}{sessions}. It ends with the next reboot. Find the cause: systemctl status {units}; remove it; then: sudo sshd-mend repair",
-        each.collect::<Vec<_>>().join("; ")
-    )
 }

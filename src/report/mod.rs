@@ -1,13 +1,15 @@
 //! What came of a run, as text: for people, as JSON, and as events of the journal.
 
+mod conclusion;
 pub mod events;
 mod human;
+mod next_step;
 pub mod outcome;
 
 use std::io::Write;
 
 pub use human::{Style, render};
-pub use outcome::{Done, InstanceOutcome, Outcome, Sessions, UnitState, Verdict};
+pub use outcome::{Done, InstanceOutcome, Outcome, Sessions, Tried, UnitState, Verdict};
 
 /// Prints an outcome to standard output, for a program or for a person. A terminal that went away is no reason to
 /// panic, and there is nobody left to tell.

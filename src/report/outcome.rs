@@ -8,6 +8,7 @@ use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
 use crate::model::execution::StepOutcome;
 use crate::model::plan::Step;
 use crate::model::refusal::Refusal;
+use crate::model::trial::Trial;
 use crate::model::unit::{Listen, Unit};
 
 /// Version of the JSON. 2 adds `instances` and the instance of findings and listeners.
@@ -66,6 +67,20 @@ pub struct InstanceOutcome {
     pub refusal: Option<Refusal>,
     /// The socket of its rescue, if that serves.
     pub rescue: Option<String>,
+    /// What came of the trial of the program on disk. `None`: it was not tried.
+    #[serde(default)]
+    pub tried: Option<Tried>,
+}
+
+/// Whether the program on disk would serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tried {
+    /// Configuration and handshake.
+    Passed,
+    /// The handshake could not be tried: `/run/sshd` is missing until systemd starts the unit.
+    ConfigurationOnly,
+    Failed,
 }
 
 /// A step that was taken.
@@ -134,6 +149,16 @@ pub struct UnitState {
     /// Stream addresses; of a socket unit only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub listen: Option<Vec<String>>,
+}
+
+impl From<&Trial> for Tried {
+    fn from(trial: &Trial) -> Self {
+        match trial.has_passed() {
+            true if trial.needs_runtime_directory() => Self::ConfigurationOnly,
+            true => Self::Passed,
+            false => Self::Failed,
+        }
+    }
 }
 
 impl From<&Unit> for UnitState {

@@ -2,7 +2,7 @@
 //! so [`examined`] does that here; the system tests show the same screens from real machines.
 
 use super::support::{self, SECOND, addresses, healthy, listener, ready, service, stale, trial, unit};
-use sshd_mend::decide::{diagnose, plan};
+use sshd_mend::decide::{diagnose, instances_to_try, judge_trials, plan};
 use sshd_mend::model::execution::{Failure, StepOutcome, Success};
 use sshd_mend::model::intent::{InstanceIntent, Intent};
 use sshd_mend::model::plan::{Decision, Step, Trigger};
@@ -12,7 +12,7 @@ use sshd_mend::model::snapshot::{Instance, Snapshot};
 use sshd_mend::model::trial::{Check, Trials};
 use sshd_mend::model::unit::{Listen, Unit};
 use sshd_mend::report::outcome::SCHEMA;
-use sshd_mend::report::{Done, InstanceOutcome, Outcome, Sessions, UnitState, Verdict};
+use sshd_mend::report::{Done, InstanceOutcome, Outcome, Sessions, Tried, UnitState, Verdict};
 use std::time::{Duration, SystemTime};
 
 const BANNER: &str = "SSH-2.0-OpenSSH_10.0p2 Debian-7";
@@ -28,7 +28,9 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
             ProbeResult::Skipped => "nothing about it looks wrong".to_owned(),
         };
     }
-    let diagnosis = diagnose(&machine);
+    let mut diagnosis = diagnose(&machine);
+    let needed = instances_to_try(&machine, &diagnosis, trigger);
+    judge_trials(&mut diagnosis, &machine, trials, &needed);
     let plan = plan(&machine, &diagnosis, trials, trigger);
     let severity = diagnosis.severity();
     let refusal_of = |name: &str| match plan.of(name).map(|plan| &plan.decision) {
@@ -54,6 +56,7 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
             addresses: listeners.chain(instance.rescue.tcp_addresses().filter(|_| rescued)).collect(),
             refusal: refusal_of(name),
             rescue: rescued.then(|| instance.rescue.name.clone()),
+            tried: trials.get(name).map(Tried::from),
         }
     };
     let skipped = plan.instances.iter().flat_map(|plan| &plan.skipped);

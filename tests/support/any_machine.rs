@@ -176,6 +176,7 @@ fn some_machine() -> impl Strategy<Value = Snapshot> {
                 processes,
                 unreadable: Vec::new(),
                 children: Vec::new(),
+                holders: std::collections::BTreeMap::new(),
                 unauthenticated: BTreeSet::new(),
                 of_users: Vec::new(),
                 systemd_holds: of_systemd.into_iter().filter(|_| is_of_systemd).collect(),

@@ -42,7 +42,7 @@ pub fn dual() -> Vec<ListenSocket> {
 }
 
 pub fn probe(result: ProbeResult) -> Option<Probe> {
-    Some(Probe { result, detail: "seen".into() })
+    Some(Probe::new(result, "seen"))
 }
 
 /// A healthy listener of ssh.service.
@@ -71,6 +71,7 @@ pub fn listener(pid: i32) -> Process {
         stdin_is_socket: false,
         control_group: "/system.slice/ssh.service".into(),
         unit: Some("ssh.service".into()),
+        stale_libraries: Vec::new(),
         probe: probe(ProbeResult::Ok),
     }
 }
@@ -145,6 +146,7 @@ pub fn healthy() -> Snapshot {
         instances: vec![main],
         processes: vec![listener(60)],
         children: Vec::new(),
+        holders: std::collections::BTreeMap::new(),
         unauthenticated: BTreeSet::new(),
         of_users: Vec::new(),
         unreadable: Vec::new(),

@@ -47,6 +47,7 @@ impl World {
             processes,
             unreadable: Vec::new(),
             children: Vec::new(),
+            holders: std::collections::BTreeMap::new(),
             unauthenticated: std::collections::BTreeSet::new(),
             of_users: Vec::new(),
             systemd_holds: truth.by_systemd.iter().map(|(_, socket)| *socket).collect(),

@@ -1,0 +1,90 @@
+//! What the result of a trial depends on, as one number: programs, libraries, configuration, units. As long as it is the
+//! same, a trial that passed would pass again.
+//!
+//! Files that configuration names at other places than /etc/ssh are not seen unless an option of the unit names them:
+//! `check` and the timer try everything, whatever has changed.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
+
+use super::options::options;
+use super::server::runs_sshd;
+use crate::model::snapshot::Instance;
+
+/// Of instances that have passed, by the instance's service.
+pub type Bases = BTreeMap<String, u64>;
+
+/// Configuration and host keys.
+const CONFIGURATION: &str = "/etc/ssh";
+/// Directories below it are followed so deep.
+const DEPTH_MAX: u32 = 4;
+/// More entries of one directory are not looked at.
+const ENTRIES_MAX: usize = 1000;
+/// Programs of OpenSSH 9.8 and later that serve a connection; ld.so(8)'s cache, which is written anew whenever a package
+/// installs a library; users, of which sshd needs one.
+const FILES: [&str; 4] =
+    ["/usr/lib/openssh/sshd-session", "/usr/lib/openssh/sshd-auth", "/etc/ld.so.cache", "/etc/passwd"];
+
+/// Of one instance.
+pub fn basis(instance: &Instance) -> u64 {
+    let unit = runs_sshd(instance);
+    let options = options(unit);
+    let mut hasher = DefaultHasher::new();
+    options.hash(&mut hasher);
+    let named = options.iter().map(Path::new).filter(|option| option.is_absolute());
+    let files = FILES.iter().map(Path::new).chain([instance.program.path.as_path()]).chain(named);
+    let units = unit.files.iter().chain(&unit.environment_files).chain(&instance.socket.files);
+    for file in files.chain(units.map(AsRef::as_ref)) {
+        add_file(&mut hasher, file);
+    }
+    add_directory(&mut hasher, Path::new(CONFIGURATION), DEPTH_MAX);
+    hasher.finish()
+}
+
+/// Any change of a file changes its inode or its time of change (inode(7)), which nobody can set.
+fn add_file(hasher: &mut DefaultHasher, path: &Path) {
+    path.hash(hasher);
+    if let Ok(facts) = rustix::fs::stat(path) {
+        (facts.st_dev, facts.st_ino, facts.st_ctime, facts.st_ctime_nsec, facts.st_size).hash(hasher);
+    }
+}
+
+fn add_directory(hasher: &mut DefaultHasher, path: &Path, depth: u32) {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().take(ENTRIES_MAX);
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort_unstable();
+    for path in paths {
+        add_file(hasher, &path);
+        if depth > 0 && path.is_dir() {
+            add_directory(hasher, &path, depth - 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_below_a_directory_counts() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let now = || {
+            let mut hasher = DefaultHasher::new();
+            add_directory(&mut hasher, directory.path(), DEPTH_MAX);
+            hasher.finish()
+        };
+        let mut seen = vec![now()];
+        let mut change = |change: &dyn Fn(&Path)| {
+            change(directory.path());
+            assert!(!seen.contains(&now()), "it is as it was before");
+            seen.push(now());
+            assert_eq!(seen.last(), Some(&now()), "it has not changed since");
+        };
+        change(&|path| std::fs::write(path.join("sshd_config"), "Port 22\n").expect("a file"));
+        change(&|path| std::fs::create_dir(path.join("sshd_config.d")).expect("a directory"));
+        change(&|path| std::fs::write(path.join("sshd_config.d/a.conf"), "Port 1\n").expect("a file"));
+        change(&|path| std::fs::write(path.join("sshd_config.d/a.conf"), "Port 12\n").expect("a file"));
+        change(&|path| std::fs::remove_file(path.join("sshd_config.d/a.conf")).expect("a file"));
+    }
+}
