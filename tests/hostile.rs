@@ -6,7 +6,7 @@ mod support;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sshd_mend::act::record::Request;
+use sshd_mend::act::request::Request;
 use sshd_mend::act::rescue_units;
 use sshd_mend::agent::notice::Notice;
 use sshd_mend::decide::{diagnose, plan};

@@ -12,7 +12,7 @@ use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::Process;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::Snapshot;
-use sshd_mend::model::trial::Policy;
+use sshd_mend::model::trial::{Check, Policy, Trials};
 use sshd_mend::model::unit::{ActiveState, Unit};
 use support::*;
 
@@ -233,4 +233,68 @@ fn an_address_that_a_stranger_holds_is_not_served_again() {
     machine.processes.push(contained);
     assert!(diagnose(&machine).has_for(SECOND, FindingCode::Interrupted));
     assert_eq!(settled(&machine), Vec::<String>::new());
+}
+
+/// In the middle of `systemctl restart` the unit is inactive, and a start of it is queued.
+#[test]
+fn a_restart_is_not_taken_for_a_stop() {
+    let resumed = InstanceIntent { resumed: true, ..of_second() };
+    let mut machine = Snapshot { intent: intent(vec![resumed]), ..second_terminated(healthy()) };
+    assert!(machine.intent_of(SECOND).is_none());
+    machine.instances[1].service.job = true;
+    assert!(machine.intent_of(SECOND).is_some());
+    assert_eq!(settled(&machine), Vec::<String>::new());
+}
+
+/// A stop of a unit that has failed leaves it failed.
+#[test]
+fn a_socket_that_failed_and_was_disabled_is_stopped_too() {
+    let resumed = InstanceIntent { resumed: true, ..of_second() };
+    let mut machine = Snapshot { intent: intent(vec![resumed]), ..second_terminated(healthy()) };
+    for (enabled, is_wanted) in [("enabled", true), ("disabled", false)] {
+        machine.instances[1].socket = unit("sshd-2222.socket", "failed", "failed", enabled);
+        assert_eq!(machine.intent_of(SECOND).is_some(), is_wanted, "{enabled}");
+    }
+}
+
+#[test]
+fn what_systemd_is_starting_does_not_serve_yet() {
+    let mut machine = Snapshot { intent: intent(vec![of_main()]), ..healthy() };
+    let noted = |machine: &Snapshot| planned(machine, &ready(), Trigger::Repair).resumed;
+    assert_eq!(noted(&machine), ["ssh.service"]);
+    let service = &mut machine.instances[0].service;
+    (service.active, service.sub) = (ActiveState::Activating, "start-pre".into());
+    (service.control_pid, service.main_pid) = (service.main_pid.take(), None);
+    machine.processes[0].sockets.clear();
+    assert_eq!(noted(&machine), Vec::<String>::new());
+}
+
+/// A unit that fails over and over is stopped before its orphan is replaced, unless that would be for nothing.
+#[test]
+fn only_a_unit_whose_place_is_taken_is_stopped_first() {
+    let mut machine = incident();
+    let main = &mut machine.instances[0];
+    main.service = Unit { job: true, ..service("ssh.service", "activating", "auto-restart", "enabled") };
+    main.socket = Unit::absent("ssh.socket");
+    main.wanted = addresses(&["0.0.0.0:22", "[::]:22"]);
+    let stopped = |machine: &Snapshot, trials: &Trials, trigger| {
+        planned(machine, trials, trigger).stop_first.into_iter().map(|intent| intent.instance).collect::<Vec<_>>()
+    };
+    assert_eq!(stopped(&machine, &ready(), Trigger::Hook), ["ssh.service"]);
+
+    let mut elsewhere = machine.clone();
+    elsewhere.processes[0].sockets = sockets(&["0.0.0.0:1022"]);
+    assert_eq!(stopped(&elsewhere, &ready(), Trigger::Hook), Vec::<String>::new());
+
+    let mut denied = ready();
+    trial(&mut denied, "ssh.service").policy = Policy::Denies("it denies".into());
+    assert_eq!(stopped(&machine, &denied, Trigger::Hook), Vec::<String>::new());
+
+    let mut invalid = ready();
+    trial(&mut invalid, "ssh.service").config = Check::Failed("line 1".into());
+    assert_eq!(stopped(&machine, &invalid, Trigger::Hook), Vec::<String>::new());
+
+    let mut dependent = second_instance(machine);
+    dependent.instances[0].service.stopped_along = vec![SECOND.into()];
+    assert_eq!(stopped(&dependent, &ready(), Trigger::Hook), Vec::<String>::new());
 }

@@ -16,7 +16,7 @@ use super::work::Work;
 pub use super::work::first_aid;
 use crate::model::execution::{End, Execution, Failure, InstanceExecution, StepOutcome, Success};
 use crate::model::intent::{InstanceIntent, Intent};
-use crate::model::plan::{Plan, RescuePlan, Start, Step};
+use crate::model::plan::{Job, Plan, RescuePlan, Start, Step};
 use crate::model::refusal::RefusalCode;
 use crate::report::events;
 
@@ -71,13 +71,19 @@ pub fn prepare(plan: &Plan, machine: &impl Machine) -> Vec<StepOutcome> {
 fn stop_first(stopped: &InstanceIntent, machine: &impl Machine) -> Result<Success, Failure> {
     let unit = &stopped.instance;
     let start = Start { declared: stopped.units.clone(), serves: unit.clone(), ..Start::default() };
+    let on_record = machine.intent().and_then(|intent| intent.of(unit).cloned());
     let record = || -> std::io::Result<()> {
-        machine.write_fallback(unit, &start)?;
-        put_on_record(stopped.clone(), machine)
+        match on_record {
+            // It was started again since then, and what is about to stop it is this run.
+            Some(earlier) if earlier.resumed => put_on_record(InstanceIntent { resumed: false, ..earlier }, machine),
+            Some(_) => Ok(()),
+            None => {
+                machine.write_fallback(unit, &start)?;
+                put_on_record(stopped.clone(), machine)
+            }
+        }
     };
-    if machine.intent().is_none_or(|intent| intent.of(unit).is_none()) {
-        record().map_err(|error| Failure::System(error.to_string()))?;
-    }
+    record().map_err(|error| Failure::System(error.to_string()))?;
     // The port may have become free since it was seen.
     if machine.is_active(unit) {
         return Err(Failure::Systemd("it was started meanwhile".to_owned()));
@@ -85,6 +91,17 @@ fn stop_first(stopped: &InstanceIntent, machine: &impl Machine) -> Result<Succes
     // In place of the start that systemd has queued.
     machine.abort(unit);
     Ok(Success::Stopped)
+}
+
+/// A unit that was stopped first is not replaced after all: it is left as it was found, and systemd tries again. `before`:
+/// what was on record then.
+pub fn release(stopped: &InstanceIntent, before: Option<&Intent>, machine: &impl Machine) {
+    let unit = &stopped.instance;
+    let started = machine.run(Job::Start, unit);
+    log::debug!("{unit} was stopped for nothing and is started again: {started:?}");
+    if before.is_none_or(|before| before.of(unit).is_none()) {
+        settle(std::slice::from_ref(unit), &[], machine);
+    }
 }
 
 fn put_on_record(announced: InstanceIntent, machine: &impl Machine) -> std::io::Result<()> {
@@ -168,7 +185,8 @@ impl<M: Machine> Work<'_, M> {
         let intent = self.machine.intent().unwrap_or_default();
         let on_record = intent.of(self.instance);
         // An interrupted repair has announced the same, and /run may be full by now.
-        if on_record.is_some_and(|old| old.addresses.is_superset(&replacement.keep)) && self.old.is_empty() {
+        let is_announced = |old: &InstanceIntent| old.addresses.is_superset(&replacement.keep) && !old.resumed;
+        if on_record.is_some_and(is_announced) && self.old.is_empty() {
             return Ok(());
         }
         let rescue = match &replacement.rescue {

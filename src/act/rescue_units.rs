@@ -61,6 +61,7 @@ pub fn fallback(instance: &str, start: &Start, rescue: Option<&str>) -> UnitFile
          \n[Service]\nType=oneshot\n\
          # A start that hangs keeps the rescue away, which ends it.\n\
          TimeoutStartSec=45\n\
+         ExecStart=-/usr/bin/rm -f {mark}\n\
          ExecStart=-/usr/bin/systemctl reset-failed {words}\n\
          {starts}\
          ExecStart=/usr/bin/systemctl --quiet is-active {word}\n\

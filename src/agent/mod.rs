@@ -155,11 +155,12 @@ impl Run<'_> {
             }
             let prepares =
                 current.plan.replaces() && (current.plan.first_aid.is_some() || !current.plan.stop_first.is_empty());
-            if prepares {
-                execution.first_aid.extend(act::execute::prepare(&current.plan, &host));
-            } else if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
+            if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
                 execution.add(refused(&current.plan, &error.to_string()));
                 break;
+            }
+            if prepares {
+                execution.first_aid.extend(act::execute::prepare(&current.plan, &host));
             } else {
                 execution.add(self.execute(current, &host, record.as_ref().ok()));
                 if !execution.has_changed() || self.signals.noted() {
@@ -172,9 +173,18 @@ impl Run<'_> {
                 break;
             }
         }
+        let decided = later.as_ref().unwrap_or(&first);
+        for stopped in &first.plan.stop_first {
+            if execution.of(&stopped.instance).is_none() {
+                act::execute::release(
+                    stopped,
+                    first.snapshot.intent.as_ref(),
+                    &self.host(decided, record.as_ref().ok()),
+                );
+            }
+        }
         let acted = execution.steps().next().is_some();
         let last = if acted { assess().ok() } else { None };
-        let decided = later.as_ref().unwrap_or(&first);
         let last = last.as_ref().unwrap_or(decided);
         self.settle(last);
         drop(lock);

@@ -1,12 +1,15 @@
 //! Which steps mend the machine, or why none is taken: instance by instance, none of which prevents another's.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use super::findings::{about_trials, is_disabled};
 use super::needs::{has_orphan, needs_replacement, orphans};
+use super::refusals::{by_dependents, by_host, by_policy, by_units};
 use super::replacement::replacement;
-use super::role::serves_by_itself;
+use super::role::{is_listener, owns};
 use super::served::{foreign_listener, in_the_way, lost_addresses};
+use crate::model::address::collide;
 use crate::model::diagnosis::{Diagnosis, FindingCode};
 use crate::model::intent::InstanceIntent;
 use crate::model::plan::{Decision, InstancePlan, Plan, Trigger};
@@ -14,7 +17,7 @@ use crate::model::process::Process;
 use crate::model::refusal::RefusalCode;
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::trial::{Trial, Trials};
-use crate::model::unit::ActiveState;
+use crate::model::unit::{ActiveState, Unit};
 
 /// The plan for one instance may depend on what its program on disk can do: which instances that is true for.
 pub fn instances_to_try(snapshot: &Snapshot, diagnosis: &Diagnosis, trigger: Trigger) -> Vec<String> {
@@ -60,7 +63,10 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
         .collect();
     let stop_first = snapshot.instances.iter().filter(|instance| {
         let decision = instances.iter().find(|plan| plan.instance == instance.name()).map(|plan| &plan.decision);
-        decision.is_some_and(|decision| is_stopped_first(snapshot, instance, trigger, decision))
+        let trial = trials.get(instance.name());
+        decision
+            .zip(trial)
+            .is_some_and(|(decision, trial)| is_stopped_first(snapshot, instance, trial, trigger, decision))
     });
     let stop_first = stop_first
         .map(|instance| InstanceIntent {
@@ -83,18 +89,41 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
 }
 
 /// The instance's service fails over and over while an orphan serves in its place. What is tried meanwhile may fail for
-/// want of `/run/sshd` alone, so a refusal for what was tried is not final.
-fn is_stopped_first(snapshot: &Snapshot, instance: &Instance, trigger: Trigger, decision: &Decision) -> bool {
-    let tried = [RefusalCode::ConfigInvalid, RefusalCode::BinaryUnusable, RefusalCode::AddressesNotCovered];
+/// want of `/run/sshd` alone, so a refusal for that is not final.
+fn is_stopped_first(
+    snapshot: &Snapshot,
+    instance: &Instance,
+    trial: &Trial,
+    trigger: Trigger,
+    decision: &Decision,
+) -> bool {
     let is_due = match decision {
         Decision::Nothing => false,
-        Decision::Refuse(refusal) => tried.contains(&refusal.code),
+        Decision::Refuse(refusal) => {
+            refusal.code == RefusalCode::BinaryUnusable
+                || (refusal.code == RefusalCode::AddressesNotCovered && trial.own_addresses.is_none())
+        }
         Decision::Replace(_) => true,
     };
-    let mut orphans = orphans(snapshot, instance, trigger);
+    // One that is somewhere else is not why the service fails.
+    let declared: BTreeSet<SocketAddr> =
+        instance.socket.tcp_addresses().chain(instance.wanted.iter().copied()).collect();
+    let hinders = |orphan: &Process| {
+        orphan.addresses().iter().any(|held| declared.iter().any(|address| collide(*held, *address)))
+    };
     // Once it is stopped, only an orphan in its control group tells that another unit than the main one is an instance.
     let stays_known = |orphan: &Process| snapshot.is_main(instance) || orphan.unit.as_deref() == Some(instance.name());
-    is_due && instance.service.restarts_itself() && orphans.any(stays_known)
+    let mut orphans = orphans(snapshot, instance, trigger);
+    let allowed = || {
+        by_host(&snapshot.host)?;
+        by_dependents(snapshot, instance)?;
+        by_units(&[&instance.service])?;
+        by_policy(&trial.policy, trigger, None)
+    };
+    is_due
+        && instance.service.restarts_itself()
+        && orphans.any(|it| hinders(it) && stays_known(it))
+        && allowed().is_ok()
 }
 
 /// A check of the program that is to take over can be made only once `/run/sshd` is there.
@@ -137,8 +166,15 @@ fn decide(
     }
 }
 
+/// Instances on record that serve again by what was declared. While systemd is starting one, that may fail yet.
 fn resumed(snapshot: &Snapshot) -> Vec<String> {
-    let serving = snapshot.instances.iter().filter(|instance| serves_by_itself(snapshot, instance));
+    let has_listener = |service: &Unit| {
+        let own = snapshot.processes.iter().filter(|process| owns(service, process));
+        own.into_iter().any(|process| is_listener(process, snapshot))
+    };
+    let serves =
+        |instance: &&Instance| instance.service.active == ActiveState::Active && has_listener(&instance.service);
+    let serving = snapshot.instances.iter().filter(serves);
     let is_new = |name: &&str| snapshot.intent_of(name).is_some_and(|intent| !intent.resumed);
     serving.map(Instance::name).filter(is_new).map(str::to_owned).collect()
 }

@@ -205,7 +205,8 @@ fn is_equivalent_alone(instance: &Instance, trial: &Trial, keep: &BTreeSet<Socke
 /// exit, and systemd would not start it again.
 fn restart(instance: &Instance) -> Start {
     let service = instance.name();
-    let socket = Some(&instance.socket.name).filter(|_| instance.uses_socket());
+    // A service that serves without its socket is all that served before, enabled though the socket may be.
+    let socket = Some(&instance.socket.name).filter(|_| instance.uses_socket() && instance.socket.is_active());
     Start {
         reset: vec![service.to_owned()],
         declared: socket.into_iter().chain([&instance.service.name]).cloned().collect(),

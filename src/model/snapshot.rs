@@ -118,9 +118,12 @@ impl Snapshot {
     /// `None` also if somebody has stopped it after it was started again, or has masked its rescue to close it.
     pub fn intent_of(&self, instance: &str) -> Option<&InstanceIntent> {
         let intent = self.intent.as_ref()?.of(instance)?;
+        // In the middle of a restart it is inactive, too. A socket that nobody wants may have failed long ago.
+        let is_stopped = |unit: &Unit| unit.active == ActiveState::Inactive && !unit.job;
+        let is_left =
+            |socket: &Unit| is_stopped(socket) || (socket.active == ActiveState::Failed && !socket.is_enabled());
         let is_at_rest = |instance: &Instance| {
-            let units = [&instance.service, &instance.socket, &instance.rescue];
-            units.into_iter().all(|unit| unit.active == ActiveState::Inactive)
+            is_stopped(&instance.service) && is_stopped(&instance.rescue) && is_left(&instance.socket)
         };
         let is_closed =
             |instance: &Instance| intent.resumed && is_at_rest(instance) || instance.rescue.load == LoadState::Masked;

@@ -330,7 +330,8 @@ fn record(truth: &mut Truth, index: usize, sockets: &[ListenSocket], rescue: boo
     truth.files.insert(name.clone(), Files { rescue: rescue.then_some(prepared), fallback: true });
     let intent = truth.intent.get_or_insert_with(|| Intent { boot_id: "this boot".to_owned(), instances: Vec::new() });
     let addresses = sockets.iter().flat_map(reached_at).collect();
-    intent.instances.push(InstanceIntent { instance: name, addresses, units, rescue, resumed: false });
+    // Its unit may have served again since then.
+    intent.instances.push(InstanceIntent { instance: name, addresses, units, rescue, resumed: rescue });
 }
 
 fn serve_by_rescue(truth: &mut Truth, index: usize, sockets: &[ListenSocket]) {
