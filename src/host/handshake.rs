@@ -3,6 +3,7 @@
 //! Nothing that the peer says is interpreted beyond its framing, and every read is bounded in bytes and in time: whatever
 //! holds the other end may be hostile.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -30,6 +31,20 @@ pub enum Attempt {
     Refused(String),
     /// The server neither finished nor closed in time, or it does not speak SSH.
     Unclear(String),
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kexinit(banner) => write!(f, "it answers ({banner})"),
+            Self::Closed(None) => f.write_str("it closes the connection before a banner"),
+            Self::Closed(Some(banner)) => {
+                write!(f, "it closes the connection after the client's KEXINIT (banner {banner})")
+            }
+            Self::Refused(text) => write!(f, "it refuses with \"{text}\""),
+            Self::Unclear(what) => f.write_str(what),
+        }
+    }
 }
 
 /// A stream whose reads and writes can be given a time limit.

@@ -65,7 +65,7 @@ fn attempt(address: SocketAddr, number: Option<u32>, deadline: Deadline) -> Reac
         "-F", "/dev/null", "-T", "-N", "-n", "-a", "-x", "-b", &from, "-p", &port, "-l", "root",
         "-o", "BatchMode=yes", "-o", "PreferredAuthentications=none", "-o", "IdentityFile=none", "-o", "IdentityAgent=none",
         "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
-        "-o", "UpdateHostKeys=no", "-o", "ConnectTimeout=4", "-o", "LogLevel=ERROR", &host,
+        "-o", "UpdateHostKeys=no", "-o", "ConnectTimeout=4", &host,
     ];
     match command::run(Path::new(CLIENT), &arguments, deadline) {
         Ok(finished) => reached(&finished),

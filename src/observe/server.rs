@@ -118,7 +118,7 @@ fn check_handshake(program: &Path, options: &[String], deadline: Deadline) -> Ch
         Ok((Attempt::Kexinit(_), _)) => Check::Passed,
         Ok((attempt, printed)) => {
             let last = printed.lines().rev().find(|line| !line.trim().is_empty()).map(str::trim);
-            Check::Failed(last.map_or_else(|| format!("{attempt:?}"), str::to_owned))
+            Check::Failed(last.map_or_else(|| attempt.to_string(), str::to_owned))
         }
         Err(error) => Check::Failed(format!("{} -i: {error}", program.display())),
     }

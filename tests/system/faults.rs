@@ -97,7 +97,7 @@ fn twenty_hooks_at_once_make_one_repair() {
     let reports: Vec<String> = (1..=20).map(report).filter(|report| !report.is_empty()).collect();
     assert!(!reports.is_empty(), "nobody reported the repair");
     for report in reports {
-        assert!(report.contains("\nREPAIRED "), "{report}");
+        assert!(report.contains("SSHD OK - REPAIRED: "), "{report}");
     }
 }
 

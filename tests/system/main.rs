@@ -37,5 +37,6 @@ mod settings_table;
 mod situations;
 mod soak;
 mod soak_machine;
+mod tried;
 mod triggers;
 mod upgrades;

@@ -14,8 +14,8 @@ fn a_repair_shows_what_was_found_and_done() {
         ("", "terminated by SIGTERM"),
         ("", "ssh.socket: started"),
         ("", "ssh.service: started"),
-        ("", "[::]:22: a new connection gets through (SSH-2.0-OpenSSH_"),
-        ("REPAIRED", "new connections get through again; SSH did not answer for "),
+        ("", "[::]:22: a client gets as far as authentication (publickey, password)"),
+        ("SSHD OK - REPAIRED: ", "new connections get through again; SSH did not answer for "),
     ] {
         let shown = repair.stdout.lines().any(|shown| shown.starts_with(label) && shown.contains(line));
         assert!(shown, "no line \"{label} … {line}\" in {repair:#?}");
@@ -56,16 +56,16 @@ fn a_dry_run_shows_each_step_in_order() {
 }
 
 #[test]
-fn quiet_is_one_line() {
+fn quiet_is_the_verdict_and_what_to_do() {
     let machine = Machine::with_package("trixie");
-    assert_eq!(
-        machine.sh("sshd-mend check -q").ok().stdout,
-        "HEALTHY  new connections get through, and nothing is wrong\n"
-    );
+    let check = machine.sh("sshd-mend check -q").ok().stdout;
+    assert_eq!(check, "SSHD OK - HEALTHY: new connections get through\n");
     machine.replace_program("/usr/sbin/sshd");
     let check = machine.sh("sshd-mend -q check");
+    let lines: Vec<&str> = check.stdout.lines().collect();
+    assert!(check.status == 1 && lines.len() == 2, "{check:#?}");
     assert!(
-        check.status == 1 && check.stdout.starts_with("AT RISK") && check.stdout.lines().count() == 1,
+        lines[0].starts_with("SSHD WARNING - AT RISK: ") && lines[1].contains("sudo sshd-mend repair"),
         "{check:#?}"
     );
 }
@@ -96,47 +96,12 @@ fn wrong_usage_is_status_3_and_help_is_0() {
     assert_eq!(machine.sh("sshd-mend --version").ok().stdout, concat!("sshd-mend ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
-/// `Output::json` fails if there is anything else on stdout.
+/// `Output::json` fails if there is anything else on stdout, or if it does not comply with the schema.
 #[test]
-fn json_has_every_field_of_its_schema() {
+fn json_says_what_the_screen_shows() {
     let machine = Machine::with_package("trixie");
     machine.locked_out();
     let check = machine.sh("sshd-mend check --json").json();
-    let fields = |value: &serde_json::Value| -> Vec<String> {
-        value.as_object().unwrap_or_else(|| panic!("no object: {value:#}")).keys().cloned().collect()
-    };
-    let sorted = |names: &[&str]| {
-        let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        names.sort();
-        names
-    };
-    let of_outcome = [
-        "schema",
-        "command",
-        "dry_run",
-        "verdict",
-        "exit_status",
-        "findings",
-        "listeners",
-        "units",
-        "instances",
-        "plan",
-        "done",
-        "refusal",
-        "sessions",
-        "unreachable_ms",
-        "duration_ms",
-    ];
-    assert_eq!(fields(&check), sorted(&of_outcome));
-    assert_eq!(fields(&check["findings"][0]), sorted(&["code", "severity", "instance", "pid", "message"]));
-    let of_listener =
-        ["pid", "started", "exe", "stale", "orphan", "unit", "instance", "addresses", "probe", "probe_detail"];
-    assert_eq!(fields(&check["listeners"][0]), sorted(&of_listener));
-    let of_instance = ["instance", "verdict", "addresses", "refusal", "rescue"];
-    assert_eq!(fields(&check["instances"][0]), sorted(&of_instance));
-    let of_socket = ["load", "active", "sub", "result", "enabled", "main_pid", "listen"];
-    assert_eq!(fields(&check["units"]["ssh.socket"]), sorted(&of_socket));
-
     let expected = [
         ("/schema", serde_json::json!(2)),
         ("/verdict", "broken".into()),

@@ -15,11 +15,13 @@ fn normalised_line(line: &str) -> String {
         words.push(match previous {
             "sshd" if digits.len() < word.len() => format!("PID{digits}"),
             "since" => word.replace(|c: char| c.is_ascii_digit(), "0"),
-            _ if word.starts_with("(SSH-2.0-") => "(BANNER)".to_owned(),
+            _ if previous.starts_with("(python3") && digits.len() < word.len() => format!("PID{digits}"),
+            _ if word.starts_with("(python3") => "(python3".to_owned(),
+            _ if word.starts_with("SSH-2.0-") => "BANNER;".to_owned(),
             _ => word.to_owned(),
         });
         // The second half of a banner.
-        if previous.starts_with("(SSH-2.0-") {
+        if previous.starts_with("SSH-2.0-") {
             words.pop();
         }
         previous = word;
@@ -92,7 +94,7 @@ fn listener_dead() {
     let machine = Machine::with_package("trixie");
     machine.sh("cp /bin/false /usr/lib/openssh/sshd-session.new; mv /usr/lib/openssh/sshd-session.new /usr/lib/openssh/sshd-session").ok();
     machine.assert_no_login();
-    machine.shows("listener-dead", 2, "broken", &["listener-dead"]);
+    machine.shows("listener-dead", 2, "broken", &["listener-dead", "would-not-restart"]);
 }
 
 #[test]
@@ -192,6 +194,8 @@ fn foreign_listener_beside_sshd() {
     machine.sh("systemctl start ssh.service").ok();
     machine.shows("foreign-listener-beside-sshd", 2, "broken", &["foreign-listener"]);
     machine.refuses_as_foreign(other);
+    let hook = machine.sh("sshd-mend hook").ok().stdout;
+    assert!(hook.contains(&format!("0.0.0.0:22 (python3.13 {other})")), "{hook}");
 }
 
 /// An sshd of another path holds the port, stale, and is left alone for a named reason.

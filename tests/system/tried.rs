@@ -1,0 +1,156 @@
+//! HEALTHY means that it was tried: what would not start again, what still uses old libraries, what serves in place of a
+//! unit that has failed, how far a client gets.
+
+use crate::machine::{Machine, Output};
+
+const MISTAKE: &str = "printf 'NoSuchOption yes\\n' >/etc/ssh/sshd_config.d/mistake.conf";
+const COMPLAINT: &str = "/etc/ssh/sshd_config.d/mistake.conf: line 1: Bad configuration option: NoSuchOption";
+
+impl Output {
+    /// The status, the finding, and these texts on the screen.
+    #[track_caller]
+    fn warns(&self, status: i32, texts: &[&str]) {
+        assert_eq!(self.status, status, "{self:#?}");
+        for text in texts {
+            assert!(self.stdout.contains(text), "no \"{text}\" in {self:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_mistake_in_the_configuration_under_a_running_sshd() {
+    let machine = Machine::with_package("trixie");
+    // What passes is remembered, and tried again once it has changed.
+    assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+    machine.sh(MISTAKE).ok();
+    machine.sh("sshd-mend check").warns(1, &["SSHD WARNING - AT RISK", "would not start again", COMPLAINT]);
+    let json = machine.sh("sshd-mend check --json");
+    json.assert_verdict("at-risk", 1);
+    json.assert_finding("would-not-restart");
+    machine.sh("sshd-mend hook").warns(0, &[COMPLAINT]);
+    machine.sh("sshd-mend repair").warns(1, &[COMPLAINT]);
+    machine.assert_login();
+    machine.sh("rm /etc/ssh/sshd_config.d/mistake.conf; sshd-mend check").ok();
+    assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+}
+
+#[test]
+fn host_keys_that_are_gone_under_a_running_sshd() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("rm /etc/ssh/ssh_host_*").ok();
+    machine.sh("sshd-mend check").warns(1, &["would not start again", "no hostkeys available"]);
+    machine.sh("sshd-mend hook").warns(0, &["no hostkeys available"]);
+    machine.sh("ssh-keygen -q -A; sshd-mend check").ok();
+}
+
+/// Ubuntu's default. The next connection makes systemd start it, and the failure takes the socket down.
+#[test]
+fn the_same_where_the_socket_waits_for_the_first_connection() {
+    for suite in ["trixie", "bookworm"] {
+        let machine = Machine::with_package(suite);
+        machine
+            .sh("systemctl -q disable --now ssh.service; mkdir -p /run/sshd; systemctl -q enable --now ssh.socket")
+            .ok();
+        assert_eq!(machine.active("ssh.service"), "inactive");
+        machine.sh("sshd-mend check").warns(0, &["systemd listens at", "the sshd on disk was tried and answers"]);
+        assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+        machine.sh(MISTAKE).ok();
+        machine
+            .sh("sshd-mend check")
+            .warns(2, &["SSHD CRITICAL - BROKEN", "will not start for the next connection", COMPLAINT]);
+        machine.sh("sshd-mend hook").warns(0, &["SSHD CRITICAL", COMPLAINT]);
+        assert_eq!(machine.active("ssh.service"), "inactive", "nothing was started");
+        machine.sh("rm /etc/ssh/sshd_config.d/mistake.conf; sshd-mend check").ok();
+        // Until it is started, /run/sshd may be missing: what can be tried is valid.
+        machine.sh("rmdir /run/sshd").ok();
+        machine.sh("sshd-mend check").warns(0, &["the configuration of the sshd on disk is valid"]);
+        machine.assert_login();
+    }
+}
+
+/// A library that is replaced as dpkg does it. As long as the listener answers, nobody is told by the hook.
+#[test]
+fn libraries_from_before_an_upgrade() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("sshd-mend hook").ok();
+    machine.replace_program("$(ldd /usr/sbin/sshd | awk '/libcrypto/ {print $3}' | xargs readlink -f)");
+    assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+    machine.sh("sshd-mend check").warns(0, &["still uses libraries from before an upgrade", "libcrypto.so.3"]);
+    machine.sh("sshd-mend check --json").assert_finding("stale-libraries");
+    // The listener's next child fails: every connection is closed.
+    machine.sh("mv /usr/lib/openssh/sshd-session /usr/lib/openssh/moved").ok();
+    machine.sh("sshd-mend hook").warns(0, &["SSHD CRITICAL", "libcrypto.so.3"]);
+    machine.sh("sshd-mend check").warns(2, &["closes every", "libcrypto.so.3"]);
+    machine
+        .sh("mv /usr/lib/openssh/moved /usr/lib/openssh/sshd-session; systemctl restart ssh.service; sshd-mend check")
+        .ok();
+}
+
+/// In an emergency somebody starts one with systemd-run: it is not to be ended before ssh.service can start.
+#[test]
+fn an_sshd_of_another_unit_that_serves_while_ssh_service_has_failed() {
+    for port in ["1022", "22"] {
+        let machine = Machine::with_package("trixie");
+        // Each automatic restart would remove /run/sshd from under the other one.
+        machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false\nRestart=no");
+        assert_ne!(machine.sh("systemctl restart ssh.service").status, 0);
+        machine
+            .sh(&format!(
+                "mkdir -p /run/sshd; systemd-run --quiet --unit=breakglass /usr/sbin/sshd -D -o PidFile=none -p {port}"
+            ))
+            .ok();
+        let login = format!("-p {port} root@127.0.0.1");
+        machine.wait_until("it serves", |machine| machine.sh(&format!("ssh {login} true")).status == 0);
+        let check = machine.sh("sshd-mend check");
+        check.warns(2, &["ssh.service has failed", "of breakglass.service serves"]);
+        assert!(!check.stdout.contains("nobody listens"), "{check:#?}");
+        let repair = machine.sh("sshd-mend repair");
+        assert_ne!(repair.status, 0, "{repair:#?}");
+        if port == "22" {
+            check.warns(2, &["systemctl stop breakglass.service; systemctl start ssh.service"]);
+        }
+        machine.assert_login_at(&login);
+        machine.remove_drop_in("ssh.service");
+        machine
+            .sh(match port {
+                "22" => "systemctl stop breakglass.service; systemctl start ssh.service",
+                _ => "sshd-mend repair",
+            })
+            .ok();
+        machine.assert_login();
+        machine.sh("sshd-mend check").ok();
+    }
+}
+
+/// Key exchange, host key, sandbox and authentication methods: a real client. The hook never does that.
+#[test]
+fn how_far_a_client_gets() {
+    for suite in ["trixie", "bookworm"] {
+        let machine = Machine::with_package(suite);
+        assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+        let log = || machine.sh("journalctl -b -t sshd -t sshd-session -o cat").ok().stdout;
+        assert!(!log().contains("authenticating user"), "{}", log());
+        let methods = "a client gets as far as authentication (publickey, password)";
+        machine.sh("sshd-mend check").warns(0, &[methods]);
+        machine.wait_until("sshd has written about it", |_| {
+            log().contains("Connection closed by authenticating user root 127.")
+        });
+        let listeners = machine.sh("sshd-mend check --json").json()["listeners"].clone();
+        assert_eq!(listeners[0]["authentication"], serde_json::json!(["publickey", "password"]), "{listeners:#}");
+        machine.replace_program("/usr/sbin/sshd");
+        machine.sh("sshd-mend repair").warns(0, &["REPAIRED", methods]);
+
+        machine
+            .sh("mv /usr/bin/ssh /usr/bin/moved; sshd-mend check")
+            .warns(0, &["up to the key exchange", "/usr/bin/ssh is not installed"]);
+    }
+}
+
+/// The server's KEXINIT arrives, and then nobody gets any further.
+#[test]
+fn a_server_that_disconnects_every_client_before_authentication() {
+    let machine = Machine::with_package("trixie");
+    machine
+        .sh("printf 'Match all\\n RefuseConnection yes\\n' >/etc/ssh/sshd_config.d/refuse.conf; systemctl restart ssh.service; sshd-mend check")
+        .warns(2, &["SSHD CRITICAL - BROKEN", "a client is disconnected before authentication"]);
+}

@@ -1,0 +1,152 @@
+//! What is found out by trying: whether the program on disk would start again, which libraries a listener still uses, who
+//! holds an address.
+#![allow(missing_docs)]
+
+mod support;
+
+use sshd_mend::decide::diagnosis::suspects;
+use sshd_mend::decide::served::sockets_in_the_way;
+use sshd_mend::decide::{diagnose, instances_in_service, instances_to_try, judge_trials};
+use sshd_mend::model::diagnosis::{Diagnosis, FindingCode, Severity};
+use sshd_mend::model::plan::Trigger;
+use sshd_mend::model::probe::ProbeResult;
+use sshd_mend::model::refusal::RefusalCode;
+use sshd_mend::model::snapshot::Snapshot;
+use sshd_mend::model::trial::{Check, Trials};
+use sshd_mend::model::unit::{ActiveState, ExecStart, Listen, Unit};
+use support::*;
+
+/// As `agent` does it.
+fn judged(machine: &Snapshot, trials: &Trials) -> Diagnosis {
+    let mut diagnosis = diagnose(machine);
+    let needed = instances_to_try(machine, &diagnosis, Trigger::Repair);
+    judge_trials(&mut diagnosis, machine, trials, &needed);
+    diagnosis
+}
+
+fn codes(diagnosis: &Diagnosis) -> Vec<(&'static str, Severity)> {
+    diagnosis.findings.iter().map(|finding| (finding.code.as_str(), finding.severity)).collect()
+}
+
+fn invalid() -> Trials {
+    let mut trials = ready();
+    trial(&mut trials, "ssh.service").config = Check::Failed("/etc/ssh/sshd_config line 1: bad".into());
+    trials
+}
+
+/// ssh.socket waits for the first connection.
+fn waiting() -> Snapshot {
+    let mut machine = healthy();
+    machine.processes.clear();
+    let main = &mut machine.instances[0];
+    (main.service.active, main.service.main_pid) = (ActiveState::Inactive, None);
+    main.socket =
+        Unit { listen: vec![Listen::parse("[::]:22")], ..unit("ssh.socket", "active", "listening", "enabled") };
+    machine.systemd_holds = dual();
+    machine
+}
+
+#[test]
+fn a_program_that_would_not_start_again() {
+    assert_eq!(codes(&judged(&healthy(), &ready())), []);
+    let found = judged(&healthy(), &invalid());
+    assert_eq!(codes(&found), [("would-not-restart", Severity::Warning)]);
+    assert!(found.findings[0].message.contains("/etc/ssh/sshd_config line 1: bad"), "{found:?}");
+
+    let mut fails = ready();
+    trial(&mut fails, "ssh.service").handshake = Check::Failed("no hostkeys available".into());
+    assert_eq!(codes(&judged(&healthy(), &fails)), [("would-not-restart", Severity::Warning)]);
+}
+
+/// The next connection makes systemd start it, and takes the socket down.
+#[test]
+fn it_is_critical_where_systemd_holds_the_socket() {
+    assert_eq!(codes(&judged(&waiting(), &ready())), []);
+    assert_eq!(codes(&judged(&waiting(), &invalid())), [("would-not-restart", Severity::Critical)]);
+    // Not tried, because /run/sshd is created by the start.
+    let mut later = ready();
+    trial(&mut later, "ssh.service").handshake = Check::NeedsRuntimeDirectory;
+    assert_eq!(codes(&judged(&waiting(), &later)), []);
+}
+
+/// The plan says what is wrong with a program that is to take over.
+#[test]
+fn a_refusal_is_not_said_twice() {
+    assert_eq!(codes(&judged(&incident(), &invalid())), codes(&diagnose(&incident())));
+}
+
+#[test]
+fn what_could_not_be_tried_is_no_fault() {
+    let mut machine = healthy();
+    machine.instances[0].service.exec_start =
+        Some(ExecStart { path: "/usr/local/sbin/wrapper".into(), arguments: Vec::new() });
+    let mut untried = ready();
+    trial(&mut untried, "ssh.service").handshake = Check::Failed("it is not an sshd".into());
+    assert_eq!(codes(&judged(&machine, &untried)), [("not-examined", Severity::Warning)]);
+    let mut slow = ready();
+    let late = trial(&mut slow, "ssh.service");
+    (late.timed_out, late.handshake) = (true, Check::Failed("it did not end in time".into()));
+    assert_eq!(codes(&judged(&waiting(), &slow)), [("not-examined", Severity::Warning)]);
+}
+
+#[test]
+fn instances_that_serve_can_be_tried() {
+    assert_eq!(instances_in_service(&healthy(), &[]), ["ssh.service"]);
+    assert_eq!(instances_in_service(&waiting(), &[]), ["ssh.service"]);
+    assert_eq!(instances_in_service(&healthy(), &["ssh.service".to_owned()]), Vec::<String>::new());
+    let mut elsewhere = healthy();
+    elsewhere.instances[0].service.own_network = true;
+    assert_eq!(instances_in_service(&elsewhere, &[]), Vec::<String>::new());
+    let mut unwanted = healthy();
+    unwanted.host.not_to_be_run = true;
+    assert_eq!(instances_in_service(&unwanted, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn a_listener_with_old_libraries_is_probed_and_is_critical_only_if_it_is_dead() {
+    let mut machine = healthy();
+    assert_eq!(suspects(&machine), Vec::<i32>::new());
+    machine.processes[0].stale_libraries = vec!["libcrypto.so.3".into()];
+    assert_eq!(suspects(&machine), [60]);
+    assert_eq!(codes(&diagnose(&machine)), [("stale-libraries", Severity::Info)]);
+    machine.processes[0].probe = probe(ProbeResult::Dead);
+    let found = diagnose(&machine);
+    assert_eq!(codes(&found), [("stale-libraries", Severity::Critical)]);
+    assert!(found.findings[0].message.contains("libcrypto.so.3"), "{found:?}");
+}
+
+/// The program that holds an address is named, where its name is known.
+#[test]
+fn a_program_in_the_way_is_named() {
+    let mut machine = healthy();
+    machine.processes[0].sockets = sockets(&["[::]:22"]);
+    machine.instances[0].wanted = addresses(&["0.0.0.0:22", "[::]:22"]);
+    machine.foreign = sockets(&["0.0.0.0:22"]);
+    let inode = machine.foreign[0].inode;
+    assert!(sockets_in_the_way(&machine).contains(&inode));
+    machine.holders.insert(inode, "nginx 812".into());
+    let found = diagnose(&machine);
+    assert!(found.findings[0].message.ends_with("0.0.0.0:22 (nginx 812)"), "{found:?}");
+    let refusal = planned(&machine, &ready(), Trigger::Hook);
+    assert_eq!(refused(&refusal, "ssh.service"), Some(RefusalCode::ForeignListener));
+}
+
+/// An sshd that somebody started in an emergency is not to be ended before ssh.service can start.
+#[test]
+fn an_sshd_of_another_unit_that_serves_is_kept() {
+    let mut machine = second_instance(healthy());
+    let main = &mut machine.instances[0].service;
+    (main.active, main.sub, main.main_pid) = (ActiveState::Failed, "failed".into(), None);
+    machine.instances[0].wanted = addresses(&["0.0.0.0:22"]);
+    machine.processes.remove(0);
+    machine.processes[0].sockets = sockets(&["0.0.0.0:22"]);
+    machine.processes[0].image = NEW;
+    let down = diagnose(&machine).findings;
+    let down = down.iter().find(|finding| finding.code == FindingCode::Down).expect("ssh.service has failed");
+    assert!(down.message.contains("sshd 80 of sshd-2222.service serves 0.0.0.0:22"), "{down:?}");
+    let plan = planned(&machine, &ready(), Trigger::Repair);
+    let (_, refusal) = plan.refusals().next().expect("a refusal");
+    assert_eq!(refusal.code, RefusalCode::ForeignListener);
+    let advice = "systemctl stop sshd-2222.service; systemctl start ssh.service";
+    assert!(refusal.advice.ends_with(advice), "{refusal:?}");
+}
