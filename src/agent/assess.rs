@@ -19,8 +19,10 @@ use crate::report::events;
 /// How much is tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything: a person or a monitoring system asks.
+    /// Everything, and a client that goes as far as authentication: a person or a monitoring system asks.
     Everything,
+    /// Everything but the client: the timer, four times a day.
+    Listeners,
     /// What a repair needs to know.
     Repair,
     /// What there is a reason to try: the hook runs dozens of times a day, and each probe is a line in sshd's log. `passed`:
@@ -62,7 +64,7 @@ impl Assessment {
         }
         let (to_probe, depth) = match scope {
             Scope::Everything => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::Proof),
-            Scope::Repair => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::OneAddress),
+            Scope::Listeners | Scope::Repair => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::OneAddress),
             Scope::Changed { .. } => (suspects(&snapshot), Depth::OneAddress),
         };
         probe_listeners(&mut snapshot, &to_probe, depth, deadline);

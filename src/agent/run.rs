@@ -25,6 +25,8 @@ pub enum Task {
     DryRun,
     Repair,
     Hook,
+    /// As the hook, from a timer: whatever has changed or not.
+    Timer,
     /// What the repair unit does, for whoever asked.
     CarryOut(Trigger),
 }
@@ -35,13 +37,13 @@ impl Task {
         match self {
             Self::Check => "check",
             Self::DryRun | Self::Repair | Self::CarryOut(_) => "repair",
-            Self::Hook => "hook",
+            Self::Hook | Self::Timer => "hook",
         }
     }
 
     pub(super) const fn trigger(self) -> Trigger {
         match self {
-            Self::Hook => Trigger::Hook,
+            Self::Hook | Self::Timer => Trigger::Hook,
             Self::CarryOut(trigger) => trigger,
             Self::Check | Self::DryRun | Self::Repair => Trigger::Repair,
         }
@@ -52,6 +54,7 @@ impl Task {
         match self {
             Self::Check | Self::DryRun | Self::Repair => Scope::Everything,
             Self::Hook => Scope::Changed { passed: passed().unwrap_or_default() },
+            Self::Timer => Scope::Listeners,
             Self::CarryOut(_) => Scope::Repair,
         }
     }
@@ -92,7 +95,7 @@ impl<'a> Run<'a> {
         };
         let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), &self.task.scope(), deadline);
         self.watchdog.progress();
-        if let (Self { task: Task::Hook, .. }, Ok(assessment)) = (self, &assessment) {
+        if let (Task::Hook | Task::Timer, Ok(assessment)) = (self.task, &assessment) {
             remember(assessment);
         }
         assessment

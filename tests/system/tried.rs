@@ -154,3 +154,53 @@ fn a_server_that_disconnects_every_client_before_authentication() {
         .sh("printf 'Match all\\n RefuseConnection yes\\n' >/etc/ssh/sshd_config.d/refuse.conf; systemctl restart ssh.service; sshd-mend check")
         .warns(2, &["SSHD CRITICAL - BROKEN", "a client is disconnected before authentication"]);
 }
+
+/// Accepted by the kernel, and nothing is sent.
+#[test]
+fn a_stopped_listener_of_ssh_service() {
+    let machine = Machine::with_package("trixie");
+    let listener = machine.main_pid("ssh.service");
+    machine.sh(&format!("kill -STOP {listener}")).ok();
+    machine.sh("sshd-mend check").warns(1, &["SSHD WARNING - AT RISK", "is not known", "systemctl status ssh.service"]);
+    assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "", "it has no reason to look");
+    machine.sh("sshd-mend repair --json").assert_finding("not-answering");
+    assert!(machine.is_alive(listener), "nothing was done");
+    machine.sh("systemctl start sshd-mend.service").ok();
+    machine.wait_until("the timer's run has told", |machine| {
+        machine.sh("journalctl -b -u sshd-mend.service -o cat").ok().stdout.contains("SSHD WARNING - AT RISK")
+    });
+    machine.sh(&format!("kill -CONT {listener}; sshd-mend check")).ok();
+}
+
+/// systemd keeps such a socket "active (listening)".
+#[test]
+fn a_reload_that_closed_the_addresses_of_ssh_socket() {
+    for command in ["sshd-mend hook", "sshd-mend repair"] {
+        let machine = Machine::with_package("trixie");
+        machine.sh("systemctl -q disable --now ssh.service; mkdir -p /run/sshd; systemctl -q enable --now ssh.socket").ok();
+        machine.drop_in("ssh.socket", "[Socket]\nListenStream=\nListenStream=22\nListenStream=2222");
+        assert_eq!(machine.active("ssh.socket"), "active");
+        machine.assert_no_login();
+        let check = machine.sh("sshd-mend check --json");
+        check.assert_verdict("broken", 2);
+        check.assert_finding("socket-deaf");
+        machine.sh(command).warns(0, &["REPAIRED"]);
+        machine.assert_login();
+        machine.assert_login_at("-p 2222 root@127.0.0.1");
+        machine.sh("sshd-mend check").ok();
+    }
+}
+
+/// The running program is none that a unit starts any more.
+#[test]
+fn a_unit_whose_program_was_changed_under_a_running_sshd() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("mkdir /opt/ssh; cp -p /usr/sbin/sshd /opt/ssh/").ok();
+    machine.drop_in("ssh.service", "[Service]\nExecStart=\nExecStart=/opt/ssh/sshd -D $SSHD_OPTS");
+    let check = machine.sh("sshd-mend check --json");
+    check.assert_verdict("at-risk", 1);
+    check.assert_finding("unseen");
+    machine.sh("sshd-mend check").warns(1, &["no listener of it is seen", "what to do"]);
+    machine.sh("sshd-mend hook").warns(0, &["no listener of it is seen"]);
+    machine.assert_login();
+}
