@@ -10,7 +10,7 @@ use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::report::outcome::SCHEMA;
-use crate::report::{Done, InstanceOutcome, Outcome, Sessions, Tried, UnitState, Verdict, events};
+use crate::report::{Done, InstanceOutcome, Origin, Outcome, Sessions, Tried, UnitState, Verdict, events};
 
 impl Run<'_> {
     /// What came of a run. `sessions`: how many were open before, and how many of them still are.
@@ -86,6 +86,7 @@ impl Run<'_> {
         }
         Outcome {
             schema: SCHEMA,
+            origin: Origin::now(),
             command: self.task.command().to_owned(),
             dry_run: false,
             verdict,

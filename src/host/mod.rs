@@ -7,6 +7,7 @@ pub mod command;
 pub mod deadline;
 pub mod handshake;
 pub mod log;
+pub mod node;
 pub mod pid_ref;
 pub mod probe;
 pub mod proof;

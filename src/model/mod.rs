@@ -8,7 +8,7 @@ pub mod coverage;
 pub mod diagnosis;
 pub mod execution;
 pub mod intent;
-mod json;
+pub(crate) mod json;
 pub mod names;
 pub mod plan;
 pub mod printable;

@@ -9,7 +9,7 @@ pub mod outcome;
 use std::io::Write;
 
 pub use human::{Style, render};
-pub use outcome::{Done, InstanceOutcome, Outcome, Sessions, Tried, UnitState, Verdict};
+pub use outcome::{Done, InstanceOutcome, Origin, Outcome, Sessions, Tried, UnitState, Verdict};
 
 /// Prints an outcome to standard output, for a program or for a person. A terminal that went away is no reason to
 /// panic, and there is nobody left to tell.

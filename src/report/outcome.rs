@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::host::node;
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
 use crate::model::execution::StepOutcome;
 use crate::model::plan::Step;
@@ -11,7 +13,9 @@ use crate::model::refusal::Refusal;
 use crate::model::trial::Trial;
 use crate::model::unit::{Listen, Unit};
 
-/// Version of the JSON. 2 adds `instances` and the instance of findings and listeners.
+/// Version of the JSON. 2 adds `instances` and the instance of findings and listeners. A field that is added is no new
+/// version: whoever reads the JSON ignores what it does not know. One that changes its meaning, or goes, is.
+/// packaging/outcome.schema.json describes all of them.
 pub const SCHEMA: u32 = 2;
 
 /// Everything that a run has to say.
@@ -19,6 +23,8 @@ pub const SCHEMA: u32 = 2;
 pub struct Outcome {
     /// See [`SCHEMA`].
     pub schema: u32,
+    #[serde(flatten)]
+    pub origin: Origin,
     /// check, repair or hook.
     pub command: String,
     /// Nothing was to be changed.
@@ -53,6 +59,18 @@ pub struct Outcome {
     /// Processes that are called sshd and are left alone; for `-v`.
     #[serde(skip)]
     pub others: Vec<String>,
+}
+
+/// Who says it, about which machine, and when: for those who collect the outcomes of many machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Of this program.
+    pub version: String,
+    /// The machine's node name, printable.
+    pub host: String,
+    /// The end of the run, in whole seconds.
+    #[serde(with = "crate::model::json::rfc3339")]
+    pub time: SystemTime,
 }
 
 /// What came of one instance.
@@ -215,11 +233,23 @@ impl Verdict {
     }
 }
 
+impl Origin {
+    /// Of an outcome that is put together now, by this program.
+    pub fn now() -> Self {
+        // In JSON it has no fraction, and what is read back from the record is to be what was written. A clock before 1970
+        // cannot be written in RFC 3339.
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let time = UNIX_EPOCH + Duration::from_secs(seconds);
+        Self { version: env!("CARGO_PKG_VERSION").to_owned(), host: node::name(), time }
+    }
+}
+
 impl Outcome {
     /// Of a machine that could not be examined.
     pub fn unknown(command: &str, why: &str) -> Self {
         Self {
             schema: SCHEMA,
+            origin: Origin::now(),
             command: command.to_owned(),
             dry_run: false,
             verdict: Verdict::Unknown,

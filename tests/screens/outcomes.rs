@@ -12,7 +12,7 @@ use sshd_mend::model::snapshot::{Instance, Snapshot};
 use sshd_mend::model::trial::{Check, Trials};
 use sshd_mend::model::unit::{Listen, Unit};
 use sshd_mend::report::outcome::SCHEMA;
-use sshd_mend::report::{Done, InstanceOutcome, Outcome, Sessions, Tried, UnitState, Verdict};
+use sshd_mend::report::{Done, InstanceOutcome, Origin, Outcome, Sessions, Tried, UnitState, Verdict};
 use std::time::{Duration, SystemTime};
 
 const BANNER: &str = "SSH-2.0-OpenSSH_10.0p2 Debian-7";
@@ -67,6 +67,11 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
         .map(|instance| format!("{} ends at the next reboot: repair {} before", instance.rescue.name, instance.name()));
     Outcome {
         schema: SCHEMA,
+        origin: Origin {
+            version: "0.1.0".into(),
+            host: "web".into(),
+            time: SystemTime::UNIX_EPOCH + Duration::from_secs(1_748_736_060),
+        },
         command: if trigger == Trigger::Hook { "hook".into() } else { "check".into() },
         dry_run: false,
         verdict,
