@@ -51,30 +51,27 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 3 } else { 0 });
         }
     };
-    let changes_nothing = matches!(cli.command, Command::Check { .. } | Command::Repair { dry_run: true, .. });
+    let (task, json) = match cli.command {
+        Command::Check { json } => (Task::Check, json),
+        Command::Repair { dry_run: true, json } => (Task::DryRun, json),
+        Command::Repair { dry_run: false, json } => (Task::Repair, json),
+        Command::Hook => (Task::Hook, false),
+    };
+    let changes_nothing = matches!(task, Task::Check | Task::DryRun);
     let terminal = match (cli.verbose, cli.quiet) {
         (true, _) => LevelFilter::Debug,
         (_, true) => LevelFilter::Error,
         _ => LevelFilter::Info,
     };
     let _log = journal::start(if changes_nothing { Journal::Silent } else { Journal::Write }, terminal);
-    let is_hook = matches!(cli.command, Command::Hook);
-    let watchdog = watch(if is_hook { 0 } else { 3 });
-    let signals = match ready {
-        Ok(signals) => signals,
-        Err(_) if is_hook => return ExitCode::SUCCESS,
-        Err(error) => return finish(&Outcome::unknown("", &error), false, style(&cli)),
-    };
-    let (task, json) = match cli.command {
-        Command::Hook => {
-            hook(&signals, &watchdog, style(&cli));
-            return ExitCode::SUCCESS;
-        }
-        Command::Check { json } => (Task::Check, json),
-        Command::Repair { dry_run: true, json } => (Task::DryRun, json),
-        Command::Repair { dry_run: false, json } => (Task::Repair, json),
-    };
-    finish(&person(task, &signals, &watchdog), json, style(&cli))
+    let watchdog = watch(if task == Task::Hook { 0 } else { 3 });
+    match (ready, task) {
+        (Ok(signals), Task::Hook) => hook(&signals, &watchdog, style(&cli)),
+        (Err(_), Task::Hook) => {}
+        (Ok(signals), _) => return finish(&person(task, &signals, &watchdog), json, style(&cli)),
+        (Err(error), _) => return finish(&unknown(task, &error), json, style(&cli)),
+    }
+    ExitCode::SUCCESS
 }
 
 /// Added to the limits of a run, for the watchdog.
@@ -98,9 +95,13 @@ fn person(task: Task, signals: &Signals, watchdog: &Watchdog) -> Outcome {
     };
     let run = Run::new(task, settings, signals, watchdog);
     let outcome = examinable().and_then(|()| if task == Task::Repair { run.repair() } else { run.examine() });
-    let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown(task.command(), &error.to_string()));
+    let mut outcome = outcome.unwrap_or_else(|error| unknown(task, &error.to_string()));
     outcome.notes.extend(mistake);
     outcome
+}
+
+fn unknown(task: Task, why: &str) -> Outcome {
+    Outcome { dry_run: task == Task::DryRun, ..Outcome::unknown(task.command(), why) }
 }
 
 /// A run inside a package run: silent if there is nothing to say, and never a reason for the package run to fail.
