@@ -9,6 +9,7 @@ pub mod diagnosis;
 pub mod execution;
 pub mod intent;
 pub(crate) mod json;
+pub mod meaning;
 pub mod names;
 pub mod plan;
 pub mod printable;

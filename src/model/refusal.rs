@@ -57,7 +57,7 @@ refusals! {
         "the package that sshd belongs to is not fully configured",
         "Finish it (dpkg --configure -a), then run: sshd-mend repair";
     UnitMissing "unit-missing":
-        "systemd knows no unit that would take over",
+        "no unit that systemd knows would take over",
         "Install openssh-server again, or run: systemctl daemon-reload; then: sshd-mend repair";
     UnitMasked "unit-masked":
         "a unit that would have to be started is masked",
@@ -73,7 +73,7 @@ refusals! {
         "a debugger is attached to the old listener",
         "End the debugger (TracerPid in /proc/PID/status is its pid), then run: sshd-mend repair";
     JobPending "job-pending":
-        "systemd has a job in its queue for a unit that would have to be restarted",
+        "a job for a unit that would have to be restarted is in systemd's queue",
         "See `systemctl list-jobs`; when it is done, run: sshd-mend repair";
     WouldKillSessions "would-kill-sessions":
         "a restart of the unit would end sessions or other processes that run in its control group",

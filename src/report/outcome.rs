@@ -205,6 +205,61 @@ impl From<&StepOutcome> for Done {
 }
 
 impl Verdict {
+    /// Every verdict, from nothing wrong to the worst.
+    pub const ALL: &'static [Self] = &[
+        Self::NotApplicable,
+        Self::Healthy,
+        Self::Repaired,
+        Self::AtRisk,
+        Self::Unverified,
+        Self::Refused,
+        Self::Stopped,
+        Self::Broken,
+        Self::Rescued,
+        Self::Failed,
+        Self::Unknown,
+    ];
+
+    /// As in JSON and documentation.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotApplicable => "not-applicable",
+            Self::Healthy => "healthy",
+            Self::Repaired => "repaired",
+            Self::AtRisk => "at-risk",
+            Self::Unverified => "unverified",
+            Self::Refused => "refused",
+            Self::Stopped => "stopped",
+            Self::Broken => "broken",
+            Self::Rescued => "rescued",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What it means, for the manual: a sentence without a full stop.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::NotApplicable => "This host has no OpenSSH server",
+            Self::Healthy => "Nothing is wrong, and what was tested lets new connections through",
+            Self::Repaired => {
+                "A repair reached its end, new connections get through again, and every open session survived"
+            }
+            Self::AtRisk => "SSH works now and may stop working, or part of it could not be tested",
+            Self::Unverified => {
+                "A repair was made, or is still at work, and whether all is as it should be is not known; or it lost a session"
+            }
+            Self::Refused => "A fault was found, and a repair of it was declined for a named reason",
+            Self::Stopped => "Nobody listens, because somebody stopped it: nobody can log in",
+            Self::Broken => "A new connection does not get through",
+            Self::Rescued => "The units could not be started, and a rescue serves in their place: find the cause",
+            Self::Failed => {
+                "A repair did not reach its end, and new connections may not get through: keep the sessions that are open"
+            }
+            Self::Unknown => "The machine could not be examined",
+        }
+    }
+
     /// Of a machine or an instance that nothing is done to.
     pub fn of<'a>(findings: impl Iterator<Item = &'a Finding> + Clone) -> Self {
         let mut critical = findings.clone().filter(|finding| finding.severity == Severity::Critical);
