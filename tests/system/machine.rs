@@ -1,5 +1,6 @@
 //! A throwaway Debian with systemd as PID 1. It ends with its value, and leaves nothing behind.
 
+use crate::schema::violations;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -45,10 +46,19 @@ impl Output {
         self
     }
 
-    /// Standard output as JSON.
+    /// Standard output as JSON, whoever wrote it.
+    #[track_caller]
+    pub fn value(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:#?}"))
+    }
+
+    /// What `--json` printed, which is as packaging/outcome.schema.json says.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:#?}"))
+        let value = self.value();
+        let violations = violations(&value);
+        assert!(violations.is_empty(), "{violations:#?} in {value:#}\n{}", self.stderr);
+        value
     }
 }
 

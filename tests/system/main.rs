@@ -31,6 +31,8 @@ mod requests;
 mod rescue;
 mod rescue_end;
 mod rescue_rules;
+#[path = "../support/schema.rs"]
+mod schema;
 mod screens;
 mod session;
 mod settings_table;

@@ -1,6 +1,7 @@
 //! What the commands print besides findings: repairs, dry runs, JSON, one line with -q, and why nothing was examined.
 
 use crate::machine::{Machine, Output};
+use crate::schema::SCHEMA;
 
 #[test]
 fn a_repair_shows_what_was_found_and_done() {
@@ -96,14 +97,22 @@ fn wrong_usage_is_status_3_and_help_is_0() {
     assert_eq!(machine.sh("sshd-mend --version").ok().stdout, concat!("sshd-mend ", env!("CARGO_PKG_VERSION"), "\n"));
 }
 
-/// `Output::json` fails if there is anything else on stdout, or if it does not comply with the schema.
+/// `Output::json` fails if there is anything else on stdout, or a property more or less than in the installed schema.
 #[test]
 fn json_says_what_the_screen_shows() {
     let machine = Machine::with_package("trixie");
     machine.locked_out();
     let check = machine.sh("sshd-mend check --json").json();
+    let installed = machine.sh("cat /usr/share/sshd-mend/outcome.schema.json").ok().value();
+    assert_eq!(installed, *SCHEMA);
+    let host = machine.sh("uname -n").ok().stdout;
+    let begun = machine.sh("date -u -d '1 minute ago' +%FT%TZ").ok().stdout;
+    assert!(check["time"].as_str().is_some_and(|time| time >= begun.trim()), "{check:#}");
+
     let expected = [
         ("/schema", serde_json::json!(2)),
+        ("/version", env!("CARGO_PKG_VERSION").into()),
+        ("/host", host.trim().into()),
         ("/verdict", "broken".into()),
         ("/exit_status", 2.into()),
         ("/listeners/0/probe", "dead".into()),

@@ -253,7 +253,7 @@ fn every_event_is_in_the_journal_with_its_fields() {
     let event = |id: &str, field: &str| -> serde_json::Value {
         let line = machine.sh(&format!("journalctl -q -o json -n 1 -t sshd-mend MESSAGE_ID={id} {field}")).ok();
         assert!(!line.stdout.is_empty(), "no event {id} with {field}\n{}", machine.state());
-        line.json()
+        line.value()
     };
     let found = event(events::FOUND, &format!("OBJECT_PID={listener}"));
     assert_eq!(found["EXECUTABLE"], "/usr/sbin/sshd (deleted)");
