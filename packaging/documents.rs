@@ -2,11 +2,12 @@
 //! Usage: cargo run --example documents -- DIRECTORY
 #![allow(clippy::print_stderr)]
 
-use clap::CommandFactory;
+use clap::builder::StyledStr;
+use clap::{Arg, Command, CommandFactory};
 use clap_complete::Shell;
 use clap_mangen::Man;
-use clap_mangen::roff::{Roff, bold, roman};
-use sshd_mend::cli::{Cli, sections};
+use clap_mangen::roff::{Roff, bold, italic, roman};
+use sshd_mend::cli::{Cli, Part, Section, sections};
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,22 +26,63 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-fn manual(out: &mut impl Write) -> io::Result<()> {
+/// The manual page, its sections in the order of man-pages(7).
+pub fn manual(out: &mut impl Write) -> io::Result<()> {
     let command = Cli::command();
     let man = Man::new(command.clone()).section("8").manual("System Manager's Manual").date("");
     man.render_title(out)?;
     man.render_name_section(out)?;
-    man.render_synopsis_section(out)?;
+    synopsis(&command).to_writer(out)?;
+    let mut sections = sections().into_iter();
+    for description in sections.by_ref().take(1) {
+        written(&description).to_writer(out)?;
+    }
+    commands(&command).to_writer(out)?;
     man.render_options_section(out)?;
+    for section in sections {
+        written(&section).to_writer(out)?;
+    }
+    let mut roff = Roff::new();
+    roff.control("SH", ["SEE ALSO"]);
+    let others = [("sshd", "(8), "), ("systemctl", "(1), "), ("journalctl", "(1), "), ("needrestart", "(1)")];
+    roff.text(others.iter().flat_map(|(name, rest)| [bold(*name), roman(*rest)]).collect::<Vec<_>>());
+    roff.to_writer(out)
+}
+
+/// The commands that are for people.
+fn listed(command: &Command) -> impl Iterator<Item = &Command> {
+    command.get_subcommands().filter(|command| command.get_name() != "help")
+}
+
+/// The flags of one command alone.
+fn flags(command: &Command) -> impl Iterator<Item = (&Arg, &str)> {
+    let own = command.get_arguments().filter(|argument| !argument.is_global_set());
+    own.filter_map(|argument| Some((argument, argument.get_long().filter(|long| *long != "help")?)))
+}
+
+fn synopsis(command: &Command) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    for (number, each) in listed(command).enumerate() {
+        if number > 0 {
+            roff.control("br", []);
+        }
+        let mut line = vec![bold("sshd-mend"), roman(" ["), italic("OPTION"), roman("]... "), bold(each.get_name())];
+        line.extend(flags(each).flat_map(|(_, long)| [roman(" ["), bold(format!("--{long}")), roman("]")]));
+        roff.text(line);
+    }
+    roff
+}
+
+fn commands(command: &Command) -> Roff {
+    let about = |about: Option<&StyledStr>| about.map(ToString::to_string).unwrap_or_default();
     let mut roff = Roff::new();
     roff.control("SH", ["COMMANDS"]);
-    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
-        let about = |about: Option<&clap::builder::StyledStr>| about.map(ToString::to_string).unwrap_or_default();
+    for command in listed(command) {
         roff.control("TP", []);
         roff.text([bold(command.get_name())]);
         roff.text([roman(about(command.get_about()))]);
-        for argument in command.get_arguments().filter(|argument| !argument.is_global_set()) {
-            let Some(long) = argument.get_long().filter(|long| *long != "help") else { continue };
+        for (argument, long) in flags(command) {
             roff.control("RS", []);
             roff.control("TP", []);
             roff.text([bold(format!("--{long}"))]);
@@ -48,16 +90,26 @@ fn manual(out: &mut impl Write) -> io::Result<()> {
             roff.control("RE", []);
         }
     }
-    for (heading, paragraphs) in sections() {
-        roff.control("SH", [heading.to_uppercase().as_str()]);
-        for (number, paragraph) in paragraphs.iter().enumerate() {
-            if number > 0 {
-                roff.control("PP", []);
+    roff
+}
+
+fn written(section: &Section) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", [section.heading.to_uppercase().as_str()]);
+    for (number, part) in section.parts.iter().enumerate() {
+        match part {
+            Part::Paragraph(text) => {
+                if number > 0 {
+                    roff.control("PP", []);
+                }
+                roff.text([roman(text.as_str())]);
             }
-            roff.text([roman(paragraph.as_str())]);
+            Part::Entry(term, text) => {
+                roff.control("TP", []);
+                roff.text([bold(term.as_str())]);
+                roff.text([roman(text.as_str())]);
+            }
         }
     }
-    roff.control("SH", ["SEE ALSO"]);
-    roff.text([bold("sshd"), roman("(8), "), bold("systemctl"), roman("(1), "), bold("needrestart"), roman("(1)")]);
-    roff.to_writer(out)
+    roff
 }

@@ -3,10 +3,11 @@
 
 use clap::{ArgAction, Parser, Subcommand};
 
+use crate::model::diagnosis::FindingCode;
 use crate::model::refusal::RefusalCode;
+use crate::report::Verdict;
 
-/// Finds sshd listeners that run a program no longer on disk, terminates them safely, restarts their units through systemd,
-/// and proves that a new connection gets through
+/// Finds sshd listeners whose program is no longer on disk, and replaces them safely
 #[derive(Debug, Parser)]
 #[command(name = "sshd-mend", version, max_term_width = 100, after_help = EXIT_STATUS, after_long_help = after_long_help(), disable_help_subcommand = true)]
 pub struct Cli {
@@ -46,76 +47,204 @@ pub enum Command {
 /// The one argument with which sshd-mend-repair.service starts the program; not for people.
 pub const CARRY_OUT: &str = "carry-out";
 
-const EXIT_STATUS: &str = "Exit status: 0 OK, 1 warning, 2 critical (a new connection does not get through), 3 unknown (could not examine, or wrong usage). \
-                           `hook` always exits with 0. More: --help";
+const EXIT_STATUS: &str = "Exit status: 0 OK, 1 warning, 2 critical (a new connection does not get through), 3 unknown. `hook` always \
+                           exits with 0.\nMore, with examples: sshd-mend --help, or man sshd-mend";
 
-/// See [`sections`].
-const SECTIONS: &[(&str, &[&str])] = &[
+/// What `--help` and the manual page say under one heading, beside commands and flags.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    pub heading: &'static str,
+    pub parts: Vec<Part>,
+}
+
+/// A part of a [`Section`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    Paragraph(String),
+    /// What it is about (a word, a path, a command), and what there is to say.
+    Entry(String, String),
+}
+
+/// Parts of a section as they are written here: a term, or none for a paragraph, and the text.
+type Written = &'static [(&'static str, &'static str)];
+
+const DESCRIPTION: Written = &[
     (
-        "What it does",
-        &[
-            "After a package run an old sshd can keep the SSH port although systemd has lost track of it and its program is no longer on disk. \
-             The next restart of ssh.service then fails, and nobody can log in any more. sshd-mend finds such a listener, \
-             makes sure that the sshd on disk would serve, terminates the old one through its pidfd, has systemd start what was declared, \
-             and reports success only after a new connection gets through. Open sessions survive.",
-            "It terminates one kind of process only: a listener of root's, in the host's own namespaces and root directory, whose program is the one that \
-             a declared unit starts. It never terminates a session, an sshd of a container, or an sshd of another path. What it cannot do safely it \
-             refuses, with the reason and what to do.",
-            "Each declared sshd is an instance: ssh.service with ssh.socket, and every other active or failed unit whose ExecStart= is an sshd. Each is \
-             examined, repaired and reported separately, and whatever fails at one changes nothing at another.",
-        ],
+        "",
+        "After a package run an old sshd can keep the SSH port although systemd has lost track of it and its program is no longer on disk. \
+         The next restart of ssh.service then fails, and nobody can log in any more. sshd-mend finds such a listener, \
+         makes sure that the sshd on disk would serve, terminates the old one through its pidfd, has systemd start what was declared, \
+         and reports success only after a new connection gets through. Open sessions survive.",
     ),
     (
-        "Exit status",
-        &[
-            "0  OK, or nothing to examine here.",
-            "1  Warning: SSH works now and may stop working; or a repair was refused or could not be verified.",
-            "2  Critical: a new connection does not get through, or a rescue is serving.",
-            "3  Unknown: the machine could not be examined (not root, no systemd), or wrong usage.",
-            "`hook` always exits with 0: it never makes a package run fail.",
-        ],
+        "",
+        "It terminates one kind of process only: a listener of root's, in the host's own namespaces and root directory, whose program is the one that \
+         a declared unit starts. It never terminates a session, an sshd of a container, or an sshd of another path. What it cannot do safely it \
+         refuses, with the reason and what to do.",
     ),
     (
-        "Files",
-        &[
-            "/etc/default/sshd-mend: HOOK=repair, report or off (what happens after a package run); GRACE= seconds from SIGTERM to SIGKILL (5); \
-             DEADLINE= seconds for which a command or a package run waits at most (90), after which the repair continues in its unit. Read as data, only if root owns it and nobody else can write it.",
-            "/run/sshd-mend: what a repair is about to do, so that an interrupted one is completed. /run/systemd/system/sshd-mend-*: the units of rescues.",
-            "/etc/apt/apt.conf.d/99sshd-mend, /etc/dpkg/dpkg.cfg.d/sshd-mend, /etc/cron-apt/action.d/9-sshd-mend: start the hook.",
-        ],
-    ),
-    (
-        "Environment",
-        &[
-            "SSHD_MEND_SUSPEND=1 in the environment of a package run suspends the hook (with sudo: sudo SSHD_MEND_SUSPEND=1 apt-get …). NO_COLOR switches colours off. \
-             Nothing else of the environment is used.",
-        ],
-    ),
-    (
-        "Units",
-        &[
-            "sshd-mend-repair.service carries out a repair. sshd-mend-fallback.service starts the units again, or else their rescues, if a repair \
-             was killed again and again.",
-            "sshd-mend-rescue-NAME.socket serves in place of NAME.service, by the same rules, if that cannot be started after its listener was terminated. \
-             It ends when the unit is started again, by `repair` or by hand, and with the next reboot.",
-            "sshd-mend.timer, not enabled as installed, starts the hook every six hours.",
-            "The journal has every step: journalctl -t sshd-mend. With -x each message is explained.",
-        ],
+        "",
+        "Each declared sshd is an instance: ssh.service with ssh.socket, and every other active or failed unit whose ExecStart= is an sshd. Each is \
+         examined, repaired and reported separately, and whatever fails at one changes nothing at another.",
     ),
 ];
 
-/// What `--help` and the manual page say beside commands and flags: headings and paragraphs.
-pub fn sections() -> Vec<(&'static str, Vec<String>)> {
-    let written =
-        SECTIONS.iter().map(|(heading, texts)| (*heading, texts.iter().map(|&text| text.to_owned()).collect()));
-    let refusals = RefusalCode::ALL.iter().map(|code| format!("{}: {}.", code.as_str(), code.sentence())).collect();
-    written.chain([("Refusals", refusals)]).collect()
+const EXITS: Written = &[
+    ("0", "OK, or nothing to examine here."),
+    ("1", "Warning: SSH works now and may stop working; or a repair was refused or could not be verified."),
+    ("2", "Critical: a new connection does not get through, or a rescue is serving."),
+    ("3", "Unknown: the machine could not be examined (not root, no systemd), or wrong usage."),
+    ("", "`hook` always exits with 0: it never makes a package run fail."),
+];
+
+const ENVIRONMENT: Written = &[
+    ("SSHD_MEND_SUSPEND", "If it is 1 in the environment of a package run, the hook is suspended."),
+    ("NO_COLOR", "Switches colours off."),
+    ("COLUMNS", "The width of a help text that goes to no terminal."),
+    ("", "Nothing else of the environment is used."),
+];
+
+const FILES: Written = &[
+    (
+        "/etc/default/sshd-mend",
+        "HOOK=repair, report or off (what happens after a package run); GRACE= seconds from SIGTERM to SIGKILL (5); \
+         DEADLINE= seconds for which a command or a package run waits at most (90), after which the repair continues in its unit. Read as data, only if root owns it and nobody else can write it.",
+    ),
+    ("/run/sshd-mend", "What a repair is about to do, so that an interrupted one is completed."),
+    ("/run/systemd/system/sshd-mend-*", "The units of rescues."),
+    ("/etc/apt/apt.conf.d/99sshd-mend", "Starts the hook after a run of apt."),
+    ("/etc/dpkg/dpkg.cfg.d/sshd-mend", "Starts the hook after a run of dpkg by itself."),
+    ("/etc/cron-apt/action.d/9-sshd-mend", "Starts the hook as the last action of cron-apt."),
+    ("/usr/share/sshd-mend/outcome.schema.json", "Describes what `--json` prints (JSON Schema, draft 2020-12)."),
+];
+
+const UNITS: Written = &[
+    ("sshd-mend-repair.service", "Carries out a repair, whoever asked for it."),
+    (
+        "sshd-mend-fallback.service",
+        "Starts the units again, or else their rescues, if a repair was killed again and again.",
+    ),
+    (
+        "sshd-mend-rescue-NAME.socket",
+        "Serves in place of NAME.service, by the same rules, if that cannot be started after its listener was terminated. \
+         It ends when the unit is started again, by `repair` or by hand, and with the next reboot.",
+    ),
+    ("sshd-mend.timer", "Starts the hook every six hours; not enabled as installed."),
+    ("", "The journal has every step: journalctl -t sshd-mend. With -x each message is explained."),
+];
+
+const BUGS: Written = &[
+    (
+        "",
+        "A login itself is never proven. A new connection gets through when the server's KEXINIT arrives, and a client reaches authentication when the \
+         server offers it methods; a key, a password, PAM or a shell may still keep somebody out.",
+    ),
+    (
+        "",
+        "An instance with a network namespace of its own (NetworkNamespacePath=, PrivateNetwork=) is named, not examined, and left alone. So is an sshd \
+         in a container or a chroot, and one whose program no unit starts.",
+    ),
+    (
+        "",
+        "Before a replacement the program on disk is tried, with its configuration and its options. Other commands of the unit (ExecStartPre=) are not, \
+         nor are settings of its sandbox that are not in force yet (CapabilityBoundingSet=, SystemCallFilter=, InaccessiblePaths=): restart the unit \
+         after you have changed them. A start that takes longer than 15 s counts as failed.",
+    ),
+    ("", "`check` does not connect to a socket that systemd holds, since that would start the service."),
+    (
+        "",
+        "A probe comes from a loopback address of its own where it can. A listener for IPv6 alone is probed from ::1, since loopback has no other IPv6 \
+         address, and a listener at a single address from that address: penalties (PerSourcePenalties) that other clients have collected there make \
+         the probe inconclusive, and the probe's own count against them.",
+    ),
+    (
+        "",
+        "A server that is full (MaxStartups), or that keeps this host out (hosts.deny, a firewall), tells nothing about itself: that is a warning, and \
+         never a reason to repair.",
+    ),
+    (
+        "",
+        "MaxStartups and the PerSource limits of sshd are not in force while a rescue serves: it accepts 64 connections from one source and 1,024 in all.",
+    ),
+];
+
+const EXAMPLES: Written = &[
+    ("sudo sshd-mend check", "Says what is wrong, and changes nothing."),
+    ("sudo sshd-mend repair --dry-run", "Prints the steps of a repair, and takes none."),
+    (
+        "sudo sshd-mend repair",
+        "Repairs what is broken. Keep the session that you have open until a new login has succeeded.",
+    ),
+    (
+        "if sshd-mend check -q; then echo fine; else echo \"status $?\"; fi",
+        "In a script of root's: status 1 is a warning, 2 means that a new connection does not get through, 3 that nothing could be examined.",
+    ),
+    ("sshd-mend check --json | jq -r '.findings[].code'", "The code of each finding, worst first."),
+    (
+        "journalctl -t sshd-mend -x --since yesterday",
+        "What the hook and repairs found and did, with an explanation of each message.",
+    ),
+    ("journalctl -t sshd-mend REASON=stale-orphan", "When a stale orphan was found, and which process it was."),
+    (
+        "sudo SSHD_MEND_SUSPEND=1 apt-get upgrade",
+        "A package run without the hook. Behind `sudo`, since sudo removes what is set before it. Afterwards: sudo sshd-mend repair",
+    ),
+];
+
+/// What `--help` and the manual page say beside commands and flags, in the order of man-pages(7). The first is the
+/// description.
+pub fn sections() -> Vec<Section> {
+    let findings = FindingCode::ALL.iter().map(|code| {
+        let meaning = code.meaning();
+        let text = format!("{}. `repair` {}; the hook {}.", meaning.what, meaning.repair, meaning.hook);
+        Part::Entry(format!("{} ({})", code.as_str(), meaning.severity), text)
+    });
+    let verdicts =
+        Verdict::ALL.iter().map(|verdict| Part::Entry(verdict.as_str().to_owned(), format!("{}.", verdict.meaning())));
+    let about =
+        "Why nothing is done about a fault, and what to do about that. UNIT stands for the service of the instance.";
+    let refusals = RefusalCode::ALL.iter().map(|code| {
+        let text = format!("{}. {}", capitalized(code.sentence()), code.advice());
+        Part::Entry(code.as_str().to_owned(), text)
+    });
+    let refusals = [Part::Paragraph(about.to_owned())].into_iter().chain(refusals);
+    vec![
+        written("Description", DESCRIPTION),
+        Section { heading: "Findings", parts: findings.collect() },
+        Section { heading: "Verdicts", parts: verdicts.collect() },
+        Section { heading: "Refusals", parts: refusals.collect() },
+        written("Exit status", EXITS),
+        written("Environment", ENVIRONMENT),
+        written("Files", FILES),
+        written("Units", UNITS),
+        written("Bugs", BUGS),
+        written("Examples", EXAMPLES),
+    ]
 }
 
+fn written(heading: &'static str, parts: Written) -> Section {
+    let part = |(term, text): &(&str, &str)| match term.is_empty() {
+        true => Part::Paragraph((*text).to_owned()),
+        false => Part::Entry((*term).to_owned(), (*text).to_owned()),
+    };
+    Section { heading, parts: parts.iter().map(part).collect() }
+}
+
+/// As a sentence that stands alone.
+fn capitalized(sentence: &str) -> String {
+    let mut characters = sentence.chars();
+    characters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + characters.as_str())
+}
+
+/// Further lines of a part are indented as its first one is.
 fn after_long_help() -> String {
-    let sections = sections().into_iter().map(|(heading, paragraphs)| {
-        let paragraphs: Vec<String> = paragraphs.iter().map(|paragraph| format!("  {paragraph}")).collect();
-        format!("{heading}:\n{}", paragraphs.join("\n"))
-    });
-    sections.collect::<Vec<_>>().join("\n\n")
+    let part = |part: &Part| match part {
+        Part::Paragraph(text) => format!("  {text}"),
+        Part::Entry(term, text) => format!("  {term}\n      {text}"),
+    };
+    let section = |section: Section| {
+        let parts: Vec<String> = section.parts.iter().map(part).collect();
+        format!("{}:\n{}", section.heading, parts.join("\n"))
+    };
+    sections().into_iter().map(section).collect::<Vec<_>>().join("\n\n")
 }

@@ -9,7 +9,7 @@ fn clean() -> BTreeMap<String, String> {
     let files = [
         ("main.rs", "use sshd_mend::agent::run;\nuse std::fs::write;\nfn main() { sshd_mend::act::go(); }"),
         ("lib.rs", "pub mod act;\npub mod parsers { pub use crate::host::parse; }"),
-        ("cli.rs", "use crate::model::plain::Code;"),
+        ("cli.rs", "use crate::model::plain::Code;\nuse crate::report::Verdict;"),
         ("settings.rs", "use crate::model::plain::Code;\nuse std::fs;"),
         ("agent/mod.rs", "mod child;\nuse crate::act::go;\nuse crate::settings::Settings;\npub struct Run;\n"),
         ("agent/child.rs", "use super::Run;\nimpl Run { pub(super) fn step(&self) {} }"),
