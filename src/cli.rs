@@ -166,6 +166,11 @@ const BUGS: Written = &[
         "",
         "MaxStartups and the PerSource limits of sshd are not in force while a rescue serves: it accepts 64 connections from one source and 1,024 in all.",
     ),
+    (
+        "",
+        "Each probe, and each client that is tried, is a line or two in sshd's log. /usr/share/doc/sshd-mend/README.md has them, with what fail2ban and \
+         logcheck make of them.",
+    ),
 ];
 
 const EXAMPLES: Written = &[
