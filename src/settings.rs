@@ -3,6 +3,7 @@
 //! Read only if root owns it and nobody else can write it. A mistake in it is an error that names the line; the hook
 //! then reports and changes nothing.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -68,6 +69,12 @@ impl std::fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// SSHD_MEND_SUSPEND has this value in the environment of a package run: whatever is not empty and not 0 suspends it, for
+/// nobody sets it to `no` or to a mistake in order to have something done.
+pub fn is_suspended(value: Option<&OsStr>) -> bool {
+    value.is_some_and(|value| !value.is_empty() && value != "0")
+}
 
 /// Reads the settings. A file that is not there means the defaults.
 ///
@@ -142,6 +149,29 @@ mod tests {
         );
         assert_eq!(parse("").expect("valid settings"), Settings::default());
         assert_eq!(parse("HOOK=\"off\"\nGRACE='5'\n").expect("valid settings").hook, Hook::Off);
+    }
+
+    #[test]
+    fn one_pair_of_quotes_is_removed() {
+        for quote in ["\"", "'"] {
+            let text = format!("HOOK={quote}report{quote}\nGRACE={quote}7{quote}\nDEADLINE={quote}30{quote}\n");
+            let settings =
+                Settings { hook: Hook::Report, grace: Duration::from_secs(7), deadline: Duration::from_secs(30) };
+            assert_eq!(parse(&text).expect(&text), settings);
+        }
+        for text in ["HOOK=\"off'", "HOOK=off\"", "HOOK=\"", "HOOK=\"\"off\"\"", "HOOK=\"\""] {
+            parse(text).expect_err(text);
+        }
+    }
+
+    #[test]
+    fn any_value_suspends_but_none_and_zero() {
+        for (value, suspends) in
+            [("1", true), ("yes", true), ("no", true), ("00", true), (" ", true), ("", false), ("0", false)]
+        {
+            assert_eq!(is_suspended(Some(OsStr::new(value))), suspends, "{value:?}");
+        }
+        assert!(!is_suspended(None));
     }
 
     #[test]
