@@ -9,6 +9,7 @@ use crate::model::plan::Decision;
 use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
+use crate::observe::Unexaminable;
 use crate::report::outcome::SCHEMA;
 use crate::report::{Done, InstanceOutcome, Origin, Outcome, Sessions, Tried, UnitState, Verdict, events};
 
@@ -115,7 +116,28 @@ impl Run<'_> {
         let mut outcome = self.outcome(assessment, assessment);
         outcome.notes.push(error.to_string());
         let exit_status = verdict.exit_status(assessment.diagnosis.severity());
-        Outcome { verdict, exit_status, refusal, ..outcome }
+        let outcome = Outcome { verdict, exit_status, refusal, ..outcome };
+        // A unit that is still at work writes its last event itself.
+        if !matches!(error, FollowError::StillRunning | FollowError::AskedToStop) {
+            events::concluded(&outcome, self.task.trigger());
+        }
+        outcome
+    }
+
+    /// Of a repair for which the machine could not be examined.
+    pub fn unexaminable(&self, error: &Unexaminable) -> Outcome {
+        let unknown = Outcome::unknown(self.task.command(), &error.to_string());
+        let outcome = Outcome { duration_ms: self.elapsed(), ..unknown };
+        events::concluded(&outcome, self.task.trigger());
+        outcome
+    }
+
+    /// Writes the last event of a run, if it did, refused or found anything. A run that finds nothing leaves no trace.
+    pub(super) fn tell(&self, outcome: &Outcome) {
+        let found = outcome.findings.iter().any(|finding| finding.severity > Severity::Info);
+        if found || !outcome.done.is_empty() || outcome.refusal.is_some() {
+            events::concluded(outcome, self.task.trigger());
+        }
     }
 }
 

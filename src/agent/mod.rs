@@ -44,6 +44,10 @@ impl Run<'_> {
         if !is_idle {
             outcome.notes.push("a repair is running right now: check again in a moment".to_owned());
         }
+        // A hook that only reports. A person who examines leaves no trace.
+        if self.task == Task::Hook {
+            self.tell(&outcome);
+        }
         Ok(outcome)
     }
 
@@ -73,7 +77,9 @@ impl Run<'_> {
         if assessment.plan.is_empty() {
             assessment.report();
             self.settle_if_idle(&assessment);
-            return Ok(self.concluded(&assessment, &assessment, &Execution::default(), None));
+            let outcome = self.concluded(&assessment, &assessment, &Execution::default(), None);
+            self.tell(&outcome);
+            return Ok(outcome);
         }
         // Creating a directory terminates nothing: first aid needs no supervisor.
         if assessment.plan.replaces() && repair_unit::is_installed(&self.manager) {
@@ -124,7 +130,11 @@ impl Run<'_> {
             assessment.plan.first_aid = None;
             assessment.report();
         }
-        Ok(self.concluded(&assessment, &assessment, &Execution::default(), None))
+        let outcome = self.concluded(&assessment, &assessment, &Execution::default(), None);
+        if would_act {
+            self.tell(&outcome);
+        }
+        Ok(outcome)
     }
 
     /// Examines, and repairs what is broken in this process: the least invasive step first, and an examination after
@@ -191,6 +201,8 @@ impl Run<'_> {
         let refusing = if decided.plan.refusals().next().is_some() { decided } else { &first };
         let mut outcome = self.concluded(&first, last, &execution, Some(sessions.survivors()));
         self.add_refusals(&mut outcome, refusing, &execution);
+        // Before the outcome is stored: whoever waits for it finds its event.
+        self.tell(&outcome);
         Ok(outcome)
     }
 

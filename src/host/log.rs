@@ -15,6 +15,8 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 const QUEUE: usize = 1024;
 /// How long the end of the program waits for the last lines.
 const FLUSH: Duration = Duration::from_secs(1);
+/// The target of what a terminal need not show, since the outcome on it says the same.
+pub const JOURNAL_ONLY: &str = "sshd_mend::journal_only";
 
 /// Where lines go besides a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,7 @@ pub fn start(journal: Journal, terminal: LevelFilter) -> Option<Started> {
     let to_terminal = (!twice && (std::io::stderr().is_terminal() || terminal > LevelFilter::Info)).then(|| {
         env_logger::Builder::new()
             .filter_level(terminal)
+            .filter_module(JOURNAL_ONLY, LevelFilter::Off)
             .format(|out, record| {
                 use std::io::Write;
                 writeln!(out, "sshd-mend: {}", printable(&record.args().to_string()))

@@ -1,11 +1,19 @@
 //! What is written to the log: each kind of event with its MESSAGE_ID and fields. packaging/sshd-mend.catalog explains
 //! each. [`crate::host::log`] writes them.
+//!
+//! What was achieved is a notice in the journal, a finding a warning, and what failed an error; the library that speaks
+//! journald's protocol maps the levels info, warn and error to these priorities.
 
+use log::{Level, Record};
+use std::fmt::Arguments;
+
+use super::outcome::{Outcome, Verdict};
+use crate::host::log::JOURNAL_ONLY;
 use crate::model::address::list;
 use crate::model::diagnosis::{Diagnosis, Severity};
-use crate::model::execution::StepOutcome;
+use crate::model::execution::{StepOutcome, Success};
 use crate::model::names::RUNTIME_DIRECTORY;
-use crate::model::plan::{Plan, Step};
+use crate::model::plan::{Plan, Step, Trigger};
 use crate::model::printable::printable;
 use crate::model::process::Process;
 use crate::model::snapshot::Snapshot;
@@ -20,21 +28,68 @@ pub const FIRST_AID: &str = "a7d1c6e0f2b84f0d9a63b2c4d5e6f713";
 pub const ENDED: &str = "c41e9b7d8a5f4e22b1d0f6a7c8394e24";
 /// A unit was started or restarted.
 pub const RESTARTED: &str = "3f8a2d6b1c9e47508e7f4a5b6c7d8935";
+/// A unit, or a rescue, was stopped.
+pub const STOPPED: &str = "86b85075ac634c6288590b8f5856bdd2";
 /// A new connection got through.
 pub const VERIFIED: &str = "e92c5f0a7b3d4c81a6b8d9e0f1a2b346";
-/// A repair did not reach its end.
+/// An instance listens where nobody can connect, so no connection was tried.
+pub const NOT_PROBED: &str = "7585b8ef1bb24101a57b910e03b6b85f";
+/// The units could not be started, and a rescue serves in their place.
+pub const RESCUED: &str = "b3e751b959d54f96b4e6dd771cd6bec6";
+/// A step did not achieve what it is for.
 pub const FAILED: &str = "7c6b5a4938271f60e5d4c3b2a1908f57";
+/// What came of a repair is not known to the process that asked for it.
+pub const UNFOLLOWED: &str = "f9815da9b3ea481db882ad101f4c6e24";
+/// What came of a run: its last event.
+pub const CONCLUDED: &str = "3e4a972132ed48ac8ed6845130cfd618";
+
+/// An event on its way to the log. A field that says nothing about this event is not there, so that no filter matches it.
+struct Event {
+    level: Level,
+    target: &'static str,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Event {
+    fn new(level: Level, id: &str) -> Self {
+        Self { level, target: module_path!(), fields: vec![("MESSAGE_ID", id.to_owned())] }
+    }
+
+    fn with(mut self, field: &'static str, value: impl ToString) -> Self {
+        self.fields.push((field, value.to_string()));
+        self
+    }
+
+    fn with_any(self, field: &'static str, value: Option<impl ToString>) -> Self {
+        match value {
+            Some(value) => self.with(field, value),
+            None => self,
+        }
+    }
+
+    /// The macros of `log` take a fixed set of fields, and check the level as this does.
+    fn write(&self, message: Arguments<'_>) {
+        if self.level <= log::max_level() {
+            let mut record = Record::builder();
+            record.level(self.level).target(self.target).key_values(&self.fields);
+            log::logger().log(&record.args(message).build());
+        }
+    }
+}
 
 /// What was found, and why nothing is done about it if nothing is.
 pub fn found(snapshot: &Snapshot, diagnosis: &Diagnosis, plan: &Plan) {
     for finding in diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info) {
         let process = snapshot.processes.iter().find(|process| Some(process.pid) == finding.pid);
-        let exe = process.map(exe).unwrap_or_default();
-        let addresses = process.map(|process| list(&process.addresses())).unwrap_or_default();
-        let unit = process.and_then(|p| p.unit.clone()).or_else(|| finding.instance.clone()).unwrap_or_default();
-        let pid = finding.pid.unwrap_or(0);
-        log::warn!(MESSAGE_ID = FOUND, OBJECT_PID = pid, EXECUTABLE = exe.as_str(), UNIT_NAME = unit.as_str(),
-            ADDRESS = addresses.as_str(), REASON = finding.code.as_str(); "Found: {}", finding.message);
+        let addresses = process.map(|process| list(&process.addresses())).filter(|addresses| !addresses.is_empty());
+        let unit = process.and_then(|process| process.unit.clone()).or_else(|| finding.instance.clone());
+        Event::new(Level::Warn, FOUND)
+            .with_any("OBJECT_PID", finding.pid)
+            .with_any("EXECUTABLE", process.map(exe))
+            .with_any("UNIT_NAME", unit)
+            .with_any("ADDRESS", addresses)
+            .with("REASON", finding.code.as_str())
+            .write(format_args!("Found: {}", finding.message));
     }
     for (instance, refusal) in plan.refusals() {
         let state = match diagnosis.severity() {
@@ -42,8 +97,10 @@ pub fn found(snapshot: &Snapshot, diagnosis: &Diagnosis, plan: &Plan) {
             Some(Severity::Critical) => "New connections do not get through",
             _ => "SSH still works",
         };
-        log::error!(MESSAGE_ID = REFUSED, REASON = refusal.code.as_str(), UNIT_NAME = instance;
-            "Refused: {}. {state}. {}", refusal.message, refusal.advice);
+        Event::new(Level::Error, REFUSED)
+            .with("REASON", refusal.code.as_str())
+            .with("UNIT_NAME", instance)
+            .write(format_args!("Refused: {}. {state}. {}", refusal.message, refusal.advice));
     }
 }
 
@@ -54,45 +111,128 @@ fn exe(process: &Process) -> String {
 /// A step was taken. `listener`: the one that it terminated.
 pub fn step(outcome: &StepOutcome, listener: Option<&Process>) {
     let took = u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX);
-    let result = match &outcome.result {
-        Ok(success) => success.to_string(),
-        Err(failure) => failure.to_string(),
+    let (result, failed) = match &outcome.result {
+        Ok(success) => (success.to_string(), false),
+        Err(failure) => (failure.to_string(), true),
     };
-    let result = result.as_str();
-    let ok = outcome.result.is_ok();
-    let id = |success| if ok { success } else { FAILED };
-    let level = if ok { log::Level::Warn } else { log::Level::Error };
+    let event = |level, id| {
+        let (level, id) = if failed { (Level::Error, FAILED) } else { (level, id) };
+        Event::new(level, id).with("REASON", &result).with("DURATION_MS", took)
+    };
     match &outcome.step {
         Step::CreateRuntimeDirectory { .. } => {
-            log::log!(level, MESSAGE_ID = id(FIRST_AID), REASON = result, DURATION_MS = took;
-                "First aid: {RUNTIME_DIRECTORY} was missing: {result}");
+            let event = event(Level::Info, FIRST_AID);
+            event.write(format_args!("First aid: {RUNTIME_DIRECTORY} was missing: {result}"));
         }
         Step::Terminate { pid, .. } => {
             let exe = listener.map(exe).unwrap_or_default();
-            log::log!(level, MESSAGE_ID = id(ENDED), OBJECT_PID = pid, EXECUTABLE = exe.as_str(), REASON = result,
-                DURATION_MS = took; "Listener {pid} ({exe}): {result}");
+            let event = event(Level::Info, ENDED).with("OBJECT_PID", pid).with("EXECUTABLE", &exe);
+            event.write(format_args!("Listener {pid} ({exe}): {result}"));
         }
-        Step::StopUnit { unit } | Step::StartUnit { unit } | Step::RestartUnit { unit } | Step::StopRescue { unit } => {
-            log::log!(level, MESSAGE_ID = id(RESTARTED), UNIT_NAME = unit.as_str(), OBJECT_SYSTEMD_UNIT = unit.as_str(),
-                REASON = result, DURATION_MS = took; "{unit}: {result} ({took} ms)");
+        Step::StopUnit { unit } | Step::StopRescue { unit } => {
+            of_unit(event(Level::Info, STOPPED), unit).write(format_args!("{unit}: {result} ({took} ms)"));
+        }
+        Step::StartUnit { unit } | Step::RestartUnit { unit } => {
+            of_unit(event(Level::Info, RESTARTED), unit).write(format_args!("{unit}: {result} ({took} ms)"));
         }
         // A rescue is a failure to investigate, also when it serves.
-        Step::StartRescue { unit, .. } => {
-            log::error!(MESSAGE_ID = FAILED, UNIT_NAME = unit.as_str(), REASON = result, DURATION_MS = took;
-                "The units could not be started. {unit}: {result}");
+        Step::StartRescue { unit, addresses } => {
+            let event = event(Level::Error, RESCUED).with("UNIT_NAME", unit).with("ADDRESS", list(addresses));
+            event.write(format_args!("The units could not be started. {unit}: {result}"));
         }
         Step::Probe { address } => {
-            log::log!(level, MESSAGE_ID = id(VERIFIED), ADDRESS = address.to_string().as_str(), REASON = result,
-                DURATION_MS = took; "{address}: {result}");
+            let id = if matches!(outcome.result, Ok(Success::NobodyCanConnect(_))) { NOT_PROBED } else { VERIFIED };
+            event(Level::Info, id).with("ADDRESS", address).write(format_args!("{address}: {result}"));
         }
-        Step::ResetFailed { unit } if !ok => {
-            log::error!(MESSAGE_ID = FAILED, UNIT_NAME = unit.as_str(), REASON = result, DURATION_MS = took; "{unit}: {result}");
+        Step::ResetFailed { unit } if failed => {
+            event(Level::Error, FAILED).with("UNIT_NAME", unit).write(format_args!("{unit}: {result}"));
         }
         Step::ResetFailed { .. } => {}
     }
 }
 
+/// `journalctl -u UNIT` shows it too.
+fn of_unit(event: Event, unit: &str) -> Event {
+    event.with("UNIT_NAME", unit).with("OBJECT_SYSTEMD_UNIT", unit)
+}
+
 /// What came of a repair is not known.
 pub fn unknown_result(why: &str) {
-    log::error!(MESSAGE_ID = FAILED, REASON = why; "{why}");
+    Event::new(Level::Error, UNFOLLOWED).with("REASON", why).write(format_args!("{why}"));
+}
+
+/// What came of a run: its last event, and for the journal only, since a terminal shows the outcome itself.
+pub fn concluded(outcome: &Outcome, trigger: Trigger) {
+    // As in JSON, by the same attributes.
+    let verdict = serde_json::to_value(outcome.verdict).ok();
+    let verdict = verdict.as_ref().and_then(|verdict| verdict.as_str()).unwrap_or_default();
+    let trigger = match trigger {
+        Trigger::Hook => "hook",
+        Trigger::Repair => "repair",
+    };
+    let event = Event::new(conclusion_level(outcome), CONCLUDED)
+        .with("VERDICT", verdict)
+        .with("EXIT_STATUS", outcome.exit_status)
+        .with_any("UNREACHABLE_MS", outcome.unreachable_ms)
+        .with("SESSIONS_BEFORE", outcome.sessions.before)
+        .with("SESSIONS_AFTER", outcome.sessions.after)
+        .with("DURATION_MS", outcome.duration_ms)
+        .with_any("REASON", outcome.refusal.as_ref().map(|refusal| refusal.code.as_str()))
+        .with("TRIGGER", trigger);
+    Event { target: JOURNAL_ONLY, ..event }.write(format_args!("{}", conclusion(outcome)));
+}
+
+/// By the worst that is left, as the exit status is: 2 says that a new connection does not get through, or that a rescue
+/// serves.
+const fn conclusion_level(outcome: &Outcome) -> Level {
+    match (outcome.exit_status, outcome.verdict) {
+        (2, _) => Level::Error,
+        (_, Verdict::Healthy | Verdict::NotApplicable | Verdict::Repaired) => Level::Info,
+        _ => Level::Warn,
+    }
+}
+
+/// What came of a run, in one sentence.
+fn conclusion(outcome: &Outcome) -> String {
+    let instances = |verdict: Verdict| {
+        let instances = outcome.instances.iter().filter(|instance| instance.verdict == verdict);
+        let names: Vec<&str> = instances.map(|instance| instance.instance.as_str()).collect();
+        if names.is_empty() { "SSH".to_owned() } else { names.join(" and ") }
+    };
+    let acted = !outcome.done.is_empty();
+    let rest = if acted { "" } else { ", and nothing was done about it" };
+    let mut text = match outcome.verdict {
+        Verdict::NotApplicable => "Not applicable: there is no OpenSSH server on this machine".to_owned(),
+        Verdict::Healthy => "Healthy: new connections get through, and nothing is wrong".to_owned(),
+        Verdict::Repaired => "Repaired: new connections get through again".to_owned(),
+        Verdict::AtRisk => format!("At risk: SSH works now and may stop working{rest}"),
+        Verdict::Unverified if acted => "Unverified: what was done could not be verified in full".to_owned(),
+        Verdict::Unverified => "Unverified: what came of the repair is not known".to_owned(),
+        Verdict::Refused => {
+            let why = outcome.refusal.as_ref().map(|refusal| refusal.message.as_str()).unwrap_or_default();
+            let what = if acted { "not everything was repaired" } else { "nothing was terminated" };
+            format!("Refused: {what}, since {why}")
+        }
+        Verdict::Stopped => format!("Stopped: nobody listens for SSH, since somebody stopped it{rest}"),
+        Verdict::Broken => format!("Broken: a new connection does not get through{rest}"),
+        Verdict::Rescued => {
+            let units = instances(Verdict::Rescued);
+            format!("Rescued: a rescue serves in place of {units} until the next reboot")
+        }
+        Verdict::Failed => format!("Failed: {} could not be repaired", instances(Verdict::Failed)),
+        Verdict::Unknown => {
+            let why = outcome.notes.first().map(String::as_str).unwrap_or_default();
+            format!("Unknown: the machine could not be examined: {why}")
+        }
+    };
+    if outcome.exit_status == 2 && matches!(outcome.verdict, Verdict::Refused | Verdict::Failed) {
+        text += "; a new connection does not get through";
+    }
+    if let Some(gap) = outcome.unreachable_ms {
+        text += &format!("; SSH did not answer for {gap} ms");
+    }
+    if acted && outcome.sessions.before > 0 {
+        text += &format!("; {} of {} open sessions survived", outcome.sessions.after, outcome.sessions.before);
+    }
+    text
 }
