@@ -114,7 +114,7 @@ fn hook(signals: &Signals, watchdog: &Watchdog, style: Style) {
         return;
     }
     let run = Run::new(Task::Hook, settings, signals, watchdog);
-    let suspended = std::env::var_os("SSHD_MEND_SUSPEND").is_some_and(|value| !value.is_empty() && value != "0");
+    let suspended = settings::is_suspended(std::env::var_os("SSHD_MEND_SUSPEND").as_deref());
     let outcome = match (suspended, settings.hook) {
         (true, _) => run.refuse(RefusalCode::Suspended),
         (false, Hook::Report) => run.examine(),
@@ -124,9 +124,18 @@ fn hook(signals: &Signals, watchdog: &Watchdog, style: Style) {
     if let Some(notice) = Notice::due(&outcome, mistake.clone(), Notice::last().as_ref()) {
         notice.remember();
         outcome.notes.extend(mistake);
-        let _ = std::io::stdout().lock().write_all(b"sshd-mend:\n");
-        report::print(&outcome, false, style);
+        print_prefixed(&report::render(&outcome, style));
     }
+}
+
+/// Prints what a package run is told. Its output goes on and on, and people search it: each line says whose it is.
+fn print_prefixed(text: &str) {
+    let line = |line: &str| format!("sshd-mend: {line}").trim_end().to_owned() + "\n";
+    let lines: String = text.lines().map(line).collect();
+    let mut out = std::io::stdout().lock();
+    // A terminal that went away is no reason to panic, and there is nobody left to tell.
+    let _ = out.write_all(lines.as_bytes());
+    let _ = out.flush();
 }
 
 /// What sshd-mend-repair.service does: the work itself, for whoever asked.
@@ -139,7 +148,7 @@ fn work(signals: &Signals, watchdog: &Watchdog) -> ExitCode {
     let trigger = request.map_or(Trigger::Hook, |request| request.trigger);
     let run = Run::new(Task::CarryOut(trigger), settings, signals, watchdog);
     let outcome = examinable().and_then(|()| run.repair_here());
-    let outcome = outcome.unwrap_or_else(|error| Outcome::unknown("repair", &error.to_string()));
+    let outcome = outcome.unwrap_or_else(|error| run.unexaminable(&error));
     let status = outcome.exit_status;
     let Ok(record) = record else { return ExitCode::from(status) };
     let unfinished = record.intent().is_some_and(|intent| repair_unit::is_worth_another_attempt(&outcome, &intent));

@@ -25,6 +25,17 @@ fn what_needrestart_made_worse_is_repaired() {
     machine.assert_replaced(listener);
 }
 
+/// A package run prints hundreds of lines: what the hook says is found by its name, down to its last line.
+#[test]
+fn each_line_of_the_hook_says_whose_it_is() {
+    let (machine, _) = Machine::with_stale_orphan("trixie");
+    for (settings, word) in [("HOOK=report", "AT RISK"), ("HOOK=repair", "REPAIRED")] {
+        let hook = machine.sh(&format!("echo {settings} >/etc/default/sshd-mend; sshd-mend hook")).ok().stdout;
+        assert!(hook.contains(word) && hook.lines().count() > 1, "{hook}");
+        assert!(hook.lines().all(|line| line.starts_with("sshd-mend: ")), "{hook}");
+    }
+}
+
 #[test]
 fn the_hook_is_silent_on_a_healthy_machine() {
     let machine = Machine::with_package("trixie");
@@ -79,6 +90,59 @@ fn the_hook_never_fails_a_package_run() {
     assert_eq!(machine.sh("setpriv --reuid=user --clear-groups sshd-mend hook").status, 0);
     assert!(machine.is_alive(listener));
     machine.assert_login();
+}
+
+/// Nor does the file that the settings cannot be: a person asks for it, and hears of the mistake.
+#[test]
+fn a_mistake_in_the_settings_keeps_no_person_from_examining_or_repairing() {
+    let machine = Machine::with_package("trixie");
+    for mistake in [
+        "echo HOOK=maybe >/etc/default/sshd-mend",
+        "printf 'HOOK=off\nDEADLINE=0\n' >/etc/default/sshd-mend",
+        "echo HOOK=off >/etc/default/sshd-mend; chmod 666 /etc/default/sshd-mend",
+        "rm -f /etc/default/sshd-mend; mkfifo -m 644 /etc/default/sshd-mend",
+        "rm -f /etc/default/sshd-mend; mkdir /etc/default/sshd-mend",
+    ] {
+        machine.sh(mistake).ok();
+        let listener = machine.main_pid("ssh.service");
+        machine.replace_program("/usr/sbin/sshd");
+        let check = machine.sh("sshd-mend check --json");
+        check.assert_verdict("at-risk", 1);
+        machine.sh("sshd-mend hook").ok();
+        assert!(machine.is_alive(listener), "with a mistake in its settings the hook only reports: {mistake}");
+        let repair = machine.sh("sshd-mend repair --json");
+        repair.assert_verdict("repaired", 0);
+        assert!(!machine.is_alive(listener), "{mistake}: {repair:#?}");
+        for output in [check, repair] {
+            assert!(output.json()["notes"].to_string().contains("/etc/default/sshd-mend"), "{mistake}: {output:#?}");
+        }
+    }
+    machine.assert_login();
+}
+
+/// Any value suspends a package run, except those by which nobody can mean it.
+#[test]
+fn the_hook_is_suspended_by_any_value_but_none_and_zero() {
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    let hook = |value: &str| {
+        machine.sh(&format!("rm -f /run/sshd-mend/notice; SSHD_MEND_SUSPEND='{value}' sshd-mend hook")).ok().stdout
+    };
+    for value in ["1", "yes", "no", "00", " "] {
+        let hook = hook(value);
+        assert!(hook.contains("(suspended)") && machine.is_alive(listener), "{value}: {hook}");
+    }
+    machine.sh("printf 'HOOK=\"report\"\\n' >/etc/default/sshd-mend").ok();
+    for value in ["", "0"] {
+        let hook = hook(value);
+        assert!(
+            hook.contains("AT RISK") && !hook.contains("suspended") && machine.is_alive(listener),
+            "{value}: {hook}"
+        );
+    }
+    machine.sh("rm /etc/default/sshd-mend").ok();
+    let hook = hook("0");
+    assert!(hook.contains("REPAIRED"), "{hook}");
+    machine.assert_replaced(listener);
 }
 
 #[test]

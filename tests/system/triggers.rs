@@ -15,11 +15,18 @@ fn before_an_upgrade() -> (Machine, i32) {
     (machine, listener)
 }
 
+/// How often the hook printed something: lines of its own that follow each other are one report.
+fn reports(printed: &str) -> usize {
+    let mut own: Vec<bool> = printed.lines().map(|line| line.starts_with("sshd-mend: ")).collect();
+    own.dedup();
+    own.into_iter().filter(|own| *own).count()
+}
+
 /// The hook printed something `times` times, and the last time it had repaired the machine.
 #[track_caller]
 fn assert_repaired(machine: &Machine, listener: i32, printed: &str, times: usize) {
     // apt's passes have a terminal of their own, with its line breaks.
-    assert_eq!(printed.replace('\r', "").matches("sshd-mend:\n").count(), times, "{printed}");
+    assert_eq!(reports(&printed.replace('\r', "")), times, "{printed}");
     assert!(times == 0 || printed.contains("REPAIRED"), "{printed}");
     let version = machine.sh("dpkg-query -W -f '${Version}' openssh-server").ok().stdout;
     assert!(version.ends_with("+lab1"), "there was no upgrade: {version}");
