@@ -1,7 +1,10 @@
-//! What the commands print besides findings: repairs, dry runs, JSON, one line with -q, and why nothing was examined.
+//! What the commands print besides findings: repairs, dry runs, JSON, one line with -q, and why nothing was examined; and
+//! what they leave in the journal.
 
 use crate::machine::{Machine, Output};
 use crate::schema::SCHEMA;
+use serde_json::Value;
+use sshd_mend::report::events;
 
 #[test]
 fn a_repair_shows_what_was_found_and_done() {
@@ -128,4 +131,163 @@ fn json_says_what_the_screen_shows() {
     for (pointer, value) in expected {
         assert_eq!(check.pointer(pointer), Some(&value), "{pointer} in {check:#}");
     }
+}
+
+/// What sshd-mend has written to the journal, as journald keeps it.
+fn journal(machine: &Machine) -> Vec<Value> {
+    machine.wait_for_end_of_repair();
+    let lines = machine.sh("journalctl --sync; journalctl -q -o json -t sshd-mend || :").ok().stdout;
+    lines.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
+}
+
+/// The only event of its kind since there were `before`, and the last of all.
+#[track_caller]
+fn conclusion(machine: &Machine, before: usize) -> Value {
+    let events = journal(machine);
+    let of_run = &events[before..];
+    let conclusions = of_run.iter().filter(|event| event["MESSAGE_ID"] == events::CONCLUDED);
+    assert_eq!(conclusions.count(), 1, "{of_run:#?}\n{}", machine.state());
+    let last = of_run.last().expect("an event");
+    assert_eq!(last["MESSAGE_ID"], events::CONCLUDED, "{of_run:#?}");
+    last.clone()
+}
+
+#[track_caller]
+fn assert_fields(event: &Value, expected: &[(&str, &str)]) {
+    for (field, value) in expected {
+        assert_eq!(event[field], *value, "{field} in {event:#}");
+    }
+}
+
+/// What `journalctl -x` says about the events of a kind.
+#[track_caller]
+fn explained(machine: &Machine, id: &str) -> String {
+    let text = machine.sh(&format!("journalctl -q -x --no-pager -t sshd-mend MESSAGE_ID={id}")).ok().stdout;
+    assert!(text.contains("Subject: ") && !text.contains('@'), "{text}");
+    text
+}
+
+#[test]
+fn the_journal_of_a_repair_ends_with_what_came_of_it() {
+    let machine = Machine::with_package("trixie");
+    let listener = machine.incident();
+    let _session = machine.open_session("bystander");
+    machine.upgrade_without_hook().ok();
+    assert_ne!(machine.sh("systemctl restart ssh.service").status, 0, "needrestart's restart fails");
+    machine.assert_no_login();
+    let before = journal(&machine).len();
+    let json = machine.sh("sshd-mend repair --json").ok().json();
+    let last = conclusion(&machine, before);
+    let unreachable = json["unreachable_ms"].to_string();
+    assert_fields(
+        &last,
+        &[
+            ("VERDICT", "repaired"),
+            ("EXIT_STATUS", "0"),
+            ("UNREACHABLE_MS", unreachable.as_str()),
+            ("SESSIONS_BEFORE", "1"),
+            ("SESSIONS_AFTER", "1"),
+            ("TRIGGER", "repair"),
+            ("PRIORITY", "5"),
+            ("_SYSTEMD_UNIT", "sshd-mend-repair.service"),
+        ],
+    );
+    assert!(last["DURATION_MS"].as_str().is_some_and(|ms| ms.parse::<u64>().is_ok_and(|ms| ms > 0)), "{last:#}");
+    assert!(last.get("REASON").is_none(), "{last:#}");
+    let message = last["MESSAGE"].as_str().unwrap_or_default();
+    assert!(message.starts_with("Repaired: new connections get through again; "), "{message}");
+
+    let events = journal(&machine);
+    let mut notices = 0;
+    for event in &events[before..] {
+        let found = event["MESSAGE_ID"] == events::FOUND;
+        assert_eq!(event["PRIORITY"], if found { "4" } else { "5" }, "{event:#}");
+        notices += usize::from(!found);
+    }
+    assert!(notices >= 5, "{events:#?}");
+    let terminated = explained(&machine, events::ENDED);
+    for text in [format!("The process {listener} listened"), "ran /usr/sbin/sshd (deleted)".to_owned()] {
+        assert!(terminated.contains(&text), "{terminated}");
+    }
+    assert!(explained(&machine, events::CONCLUDED).contains("The verdict of sshd-mend: repaired"));
+    assert!(explained(&machine, events::RESTARTED).contains("The unit ssh.socket was started or restarted"));
+
+    // Examining leaves no trace, and nor does a package run on a machine on which nothing is wrong.
+    for command in ["check", "check --json", "repair --dry-run", "repair", "hook"] {
+        machine.sh(&format!("sshd-mend {command}")).ok();
+        assert_eq!(journal(&machine).len(), events.len(), "{command} has written to the journal");
+    }
+}
+
+#[test]
+fn the_journal_of_a_refusal_ends_with_its_reason() {
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    machine.sh("mkdir -p /run/sshd; echo Nonsense >>/etc/ssh/sshd_config").ok();
+    let begin = || journal(&machine).len();
+    for (command, trigger, reason, verdict) in [
+        ("sshd-mend -v repair", "repair", Some("config-invalid"), "refused"),
+        ("sshd-mend hook", "hook", Some("config-invalid"), "refused"),
+        ("SSHD_MEND_SUSPEND=1 sshd-mend hook", "hook", Some("suspended"), "refused"),
+        (
+            "sed -i /Nonsense/d /etc/ssh/sshd_config; SSHD_MEND_SUSPEND=1 sshd-mend hook",
+            "hook",
+            Some("suspended"),
+            "refused",
+        ),
+        ("echo HOOK=report >/etc/default/sshd-mend; sshd-mend hook", "hook", None, "at-risk"),
+    ] {
+        let before = begin();
+        let output = machine.sh(command);
+        let last = conclusion(&machine, before);
+        let expected = [("VERDICT", verdict), ("EXIT_STATUS", "1"), ("TRIGGER", trigger), ("PRIORITY", "4")];
+        assert_fields(&last, &expected);
+        assert_eq!(last.get("REASON").and_then(Value::as_str), reason, "{command}: {last:#}");
+        assert!(last.get("UNREACHABLE_MS").is_none(), "{command}: {last:#}");
+        // A terminal, or with -v anybody, sees what was found as it happens, and then the outcome; not the event.
+        let message = last["MESSAGE"].as_str().expect("a message");
+        assert!(!output.stderr.contains(message), "{command}: {output:#?}");
+        assert!(!command.contains("-v") || output.stderr.contains("sshd-mend: Found: "), "{command}: {output:#?}");
+    }
+    assert!(machine.is_alive(listener));
+    let refused = explained(&machine, events::REFUSED);
+    assert!(refused.contains("Nothing was done about a fault of ssh.service: config-invalid"), "{refused}");
+    let before = begin();
+    machine.sh("echo HOOK=off >/etc/default/sshd-mend; sshd-mend hook; sshd-mend check || :").ok();
+    assert_eq!(begin(), before);
+    // Where a new connection does not get through, the same refusal is an error.
+    machine.sh("rm -r /run/sshd; rm /etc/default/sshd-mend; SSHD_MEND_SUSPEND=1 sshd-mend hook").ok();
+    assert_fields(&conclusion(&machine, before), &[("VERDICT", "refused"), ("EXIT_STATUS", "2"), ("PRIORITY", "3")]);
+}
+
+#[test]
+fn a_rescue_that_is_stopped_is_not_explained_as_started() {
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false");
+    let before = journal(&machine).len();
+    machine.sh("sshd-mend repair --json").assert_verdict("rescued", 2);
+    assert_fields(&conclusion(&machine, before), &[("VERDICT", "rescued"), ("EXIT_STATUS", "2"), ("PRIORITY", "3")]);
+    let rescued = explained(&machine, events::RESCUED);
+    let rescue = "sshd-mend-rescue-ssh.socket";
+    assert!(
+        rescued.contains(&format!("{rescue} serves [::]:22")) && rescued.contains("before the next reboot"),
+        "{rescued}"
+    );
+    assert!(explained(&machine, events::FAILED).contains("the job ended with"), "{}", machine.state());
+
+    machine.remove_drop_in("ssh.service");
+    let before = journal(&machine).len();
+    machine.assert_repair(listener);
+    assert_fields(&conclusion(&machine, before), &[("VERDICT", "repaired"), ("PRIORITY", "5")]);
+    let events = journal(&machine);
+    let stopped: Vec<_> =
+        events[before..].iter().filter(|event| event["UNIT_NAME"] == rescue && event["REASON"] == "stopped").collect();
+    assert_eq!(stopped.len(), 1, "{events:#?}");
+    assert_fields(stopped[0], &[("MESSAGE_ID", events::STOPPED), ("PRIORITY", "5")]);
+    let stopped = explained(&machine, events::STOPPED);
+    assert!(
+        stopped.contains(&format!("The unit {rescue} was stopped")) && !stopped.contains("was started or restarted"),
+        "{stopped}"
+    );
+    let started = explained(&machine, events::RESTARTED);
+    assert!(!started.contains(&format!("The unit {rescue} ")), "{started}");
 }
