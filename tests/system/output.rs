@@ -259,6 +259,25 @@ fn the_journal_of_a_refusal_ends_with_its_reason() {
     assert_fields(&conclusion(&machine, before), &[("VERDICT", "refused"), ("EXIT_STATUS", "2"), ("PRIORITY", "3")]);
 }
 
+/// systemd cannot run the repair unit's program: the process that was asked writes the last event, whoever did the work.
+#[test]
+fn without_the_repair_unit_the_journal_ends_with_one_event_too() {
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    machine.drop_in("sshd-mend-repair.service", "[Service]\nBindPaths=/none");
+    let before = journal(&machine).len();
+    machine.sh("sshd-mend hook").ok();
+    let unknown = conclusion(&machine, before);
+    assert_fields(&unknown, &[("VERDICT", "unverified"), ("EXIT_STATUS", "1"), ("TRIGGER", "hook"), ("PRIORITY", "4")]);
+    assert!(explained(&machine, events::UNFOLLOWED).contains("ended without leaving an outcome"));
+    assert!(machine.is_alive(listener));
+
+    let before = journal(&machine).len();
+    machine.assert_repair(listener);
+    let last = conclusion(&machine, before);
+    assert_fields(&last, &[("VERDICT", "repaired"), ("TRIGGER", "repair"), ("PRIORITY", "5")]);
+    assert_ne!(last["_SYSTEMD_UNIT"], "sshd-mend-repair.service", "{last:#}");
+}
+
 #[test]
 fn a_rescue_that_is_stopped_is_not_explained_as_started() {
     let (machine, listener) = Machine::with_stale_orphan("trixie");
