@@ -41,7 +41,11 @@ pub enum Command {
         json: bool,
     },
     /// For package managers: repair, quiet, exit status 0
-    Hook,
+    Hook {
+        /// Try everything, not only what there is a reason to try: for a timer
+        #[arg(long)]
+        full: bool,
+    },
 }
 
 /// The one argument with which sshd-mend-repair.service starts the program; not for people.

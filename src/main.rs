@@ -55,8 +55,9 @@ fn main() -> ExitCode {
         Command::Check { json } => (Task::Check, json),
         Command::Repair { dry_run: true, json } => (Task::DryRun, json),
         Command::Repair { dry_run: false, json } => (Task::Repair, json),
-        Command::Hook => (Task::Hook, false),
+        Command::Hook { full } => (if full { Task::Timer } else { Task::Hook }, false),
     };
+    let is_hook = matches!(task, Task::Hook | Task::Timer);
     let changes_nothing = matches!(task, Task::Check | Task::DryRun);
     let terminal = match (cli.verbose, cli.quiet) {
         (true, _) => LevelFilter::Debug,
@@ -64,10 +65,10 @@ fn main() -> ExitCode {
         _ => LevelFilter::Info,
     };
     let _log = journal::start(if changes_nothing { Journal::Silent } else { Journal::Write }, terminal);
-    let watchdog = watch(if task == Task::Hook { 0 } else { 3 });
-    match (ready, task) {
-        (Ok(signals), Task::Hook) => hook(&signals, &watchdog, style(&cli)),
-        (Err(_), Task::Hook) => {}
+    let watchdog = watch(if is_hook { 0 } else { 3 });
+    match (ready, is_hook) {
+        (Ok(signals), true) => hook(task, &signals, &watchdog, style(&cli)),
+        (Err(_), true) => {}
         (Ok(signals), _) => return finish(&person(task, &signals, &watchdog), json, style(&cli)),
         (Err(error), _) => return finish(&unknown(task, &error), json, style(&cli)),
     }
@@ -105,7 +106,7 @@ fn unknown(task: Task, why: &str) -> Outcome {
 }
 
 /// A run inside a package run: silent if there is nothing to say, and never a reason for the package run to fail.
-fn hook(signals: &Signals, watchdog: &Watchdog, style: Style) {
+fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
     let (settings, mistake) = match settings::read(Path::new(settings::PATH)) {
         Ok(settings) => (settings, None),
         Err(error) => (Settings { hook: Hook::Report, ..Settings::default() }, Some(error.to_string())),
@@ -113,7 +114,7 @@ fn hook(signals: &Signals, watchdog: &Watchdog, style: Style) {
     if settings.hook == Hook::Off || examinable().is_err() {
         return;
     }
-    let run = Run::new(Task::Hook, settings, signals, watchdog);
+    let run = Run::new(task, settings, signals, watchdog);
     let suspended = settings::is_suspended(std::env::var_os("SSHD_MEND_SUSPEND").as_deref());
     let outcome = match (suspended, settings.hook) {
         (true, _) => run.refuse(RefusalCode::Suspended),

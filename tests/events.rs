@@ -266,7 +266,7 @@ fn the_last_event_has_the_priority_of_what_is_left() {
         (Verdict::Refused, 1, Level::Warn),
         (Verdict::Refused, 2, Level::Error),
         (Verdict::Broken, 2, Level::Error),
-        (Verdict::Stopped, 2, Level::Error),
+        (Verdict::Stopped, 2, Level::Warn),
         (Verdict::Failed, 2, Level::Error),
         (Verdict::Rescued, 2, Level::Error),
         (Verdict::Unknown, 3, Level::Warn),

@@ -13,7 +13,7 @@ use sshd_mend::model::process::Process;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::trial::{Check, Policy, Trials};
-use sshd_mend::model::unit::{ActiveState, Unit};
+use sshd_mend::model::unit::{ActiveState, Enablement, Unit};
 use support::*;
 
 fn of_main() -> InstanceIntent {
@@ -292,9 +292,31 @@ fn only_a_unit_whose_place_is_taken_is_stopped_first() {
 
     let mut invalid = ready();
     trial(&mut invalid, "ssh.service").config = Check::Failed("line 1".into());
-    assert_eq!(stopped(&machine, &invalid, Trigger::Hook), Vec::<String>::new());
+    assert_eq!(stopped(&machine, &invalid, Trigger::Hook), ["ssh.service"], "it takes /run/sshd from the orphan");
+
+    let mut unwanted = machine.clone();
+    unwanted.instances[0].service.enablement = Enablement::Disabled;
+    assert_eq!(stopped(&unwanted, &ready(), Trigger::Hook), Vec::<String>::new());
 
     let mut dependent = second_instance(machine);
     dependent.instances[0].service.stopped_along = vec![SECOND.into()];
     assert_eq!(stopped(&dependent, &ready(), Trigger::Hook), Vec::<String>::new());
+}
+
+/// Nothing was terminated: who disables it afterwards does not want it, and every check holds as without a record.
+#[test]
+fn a_unit_that_was_only_stopped_is_started_only_if_it_is_still_wanted() {
+    let stopped = InstanceIntent { stopped: true, ..of_main() };
+    let mut machine = Snapshot { intent: intent(vec![stopped]), ..healthy() };
+    machine.processes.clear();
+    machine.instances[0].service = service("ssh.service", "inactive", "dead", "enabled");
+    let plan = planned(&machine, &ready(), Trigger::Hook);
+    assert!(short(&plan).contains("start ssh.service"), "{plan:?}");
+    let mut invalid = ready();
+    trial(&mut invalid, "ssh.service").config = Check::Failed("line 1".into());
+    let plan = planned(&machine, &invalid, Trigger::Hook);
+    assert_eq!(refused(&plan, "ssh.service"), Some(RefusalCode::ConfigInvalid));
+    machine.instances[0].service.enablement = Enablement::Disabled;
+    let plan = planned(&machine, &ready(), Trigger::Hook);
+    assert!(plan.is_empty() && plan.settled == ["ssh.service"], "{plan:?}");
 }

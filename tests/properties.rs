@@ -151,6 +151,7 @@ fn interrupted(machine: &mut Snapshot) {
         units: vec![instance.into()],
         rescue: false,
         resumed: false,
+        stopped: false,
     };
     let instances = vec![intent("ssh.service", "127.0.0.1:22"), intent(SECOND, "127.0.0.1:2222")];
     machine.intent = Some(Intent { boot_id: "x".into(), instances });

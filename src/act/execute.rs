@@ -16,7 +16,7 @@ use super::work::Work;
 pub use super::work::first_aid;
 use crate::model::execution::{End, Execution, Failure, InstanceExecution, StepOutcome, Success};
 use crate::model::intent::{InstanceIntent, Intent};
-use crate::model::plan::{Job, Plan, RescuePlan, Start, Step};
+use crate::model::plan::{Plan, RescuePlan, Start, Step};
 use crate::model::refusal::RefusalCode;
 use crate::report::events;
 
@@ -91,17 +91,6 @@ fn stop_first(stopped: &InstanceIntent, machine: &impl Machine) -> Result<Succes
     // In place of the start that systemd has queued.
     machine.abort(unit);
     Ok(Success::Stopped)
-}
-
-/// A unit that was stopped first is not replaced after all: it is left as it was found, and systemd tries again. `before`:
-/// what was on record then.
-pub fn release(stopped: &InstanceIntent, before: Option<&Intent>, machine: &impl Machine) {
-    let unit = &stopped.instance;
-    let started = machine.run(Job::Start, unit);
-    log::debug!("{unit} was stopped for nothing and is started again: {started:?}");
-    if before.is_none_or(|before| before.of(unit).is_none()) {
-        settle(std::slice::from_ref(unit), &[], machine);
-    }
 }
 
 fn put_on_record(announced: InstanceIntent, machine: &impl Machine) -> std::io::Result<()> {
@@ -185,7 +174,8 @@ impl<M: Machine> Work<'_, M> {
         let intent = self.machine.intent().unwrap_or_default();
         let on_record = intent.of(self.instance);
         // An interrupted repair has announced the same, and /run may be full by now.
-        let is_announced = |old: &InstanceIntent| old.addresses.is_superset(&replacement.keep) && !old.resumed;
+        let is_announced =
+            |old: &InstanceIntent| old.addresses.is_superset(&replacement.keep) && !old.resumed && !old.stopped;
         if on_record.is_some_and(is_announced) && self.old.is_empty() {
             return Ok(());
         }
@@ -207,6 +197,7 @@ impl<M: Machine> Work<'_, M> {
             units: replacement.start.declared.clone(),
             rescue,
             resumed: false,
+            stopped: false,
         };
         put_on_record(announced, self.machine)
     }

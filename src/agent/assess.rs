@@ -64,7 +64,9 @@ impl Assessment {
         }
         let (to_probe, depth) = match scope {
             Scope::Everything => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::Proof),
-            Scope::Listeners | Scope::Repair => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::OneAddress),
+            Scope::Listeners | Scope::Repair => {
+                (listeners(&snapshot).map(|process| process.pid).collect(), Depth::OneAddress)
+            }
             Scope::Changed { .. } => (suspects(&snapshot), Depth::OneAddress),
         };
         probe_listeners(&mut snapshot, &to_probe, depth, deadline);

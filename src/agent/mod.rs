@@ -183,18 +183,9 @@ impl Run<'_> {
                 break;
             }
         }
-        let decided = later.as_ref().unwrap_or(&first);
-        for stopped in &first.plan.stop_first {
-            if execution.of(&stopped.instance).is_none() {
-                act::execute::release(
-                    stopped,
-                    first.snapshot.intent.as_ref(),
-                    &self.host(decided, record.as_ref().ok()),
-                );
-            }
-        }
         let acted = execution.steps().next().is_some();
         let last = if acted { assess().ok() } else { None };
+        let decided = later.as_ref().unwrap_or(&first);
         let last = last.as_ref().unwrap_or(decided);
         self.settle(last);
         drop(lock);

@@ -75,6 +75,7 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
             units: vec![instance.name().to_owned()],
             rescue: false,
             resumed: false,
+            stopped: true,
         })
         .collect();
     let mut plan = Plan { stop_first, first_aid: None, instances, settled, resumed };
@@ -88,8 +89,9 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
     plan
 }
 
-/// The instance's service fails over and over while an orphan serves in its place. What is tried meanwhile may fail for
-/// want of `/run/sshd` alone, so a refusal for that is not final.
+/// The instance's service fails over and over while an orphan serves in its place, and each failure takes `/run/sshd` from
+/// the orphan. What is tried meanwhile may fail for want of it alone; if the refusal stands, the unit stays stopped as
+/// long as the orphan serves.
 fn is_stopped_first(
     snapshot: &Snapshot,
     instance: &Instance,
@@ -97,12 +99,10 @@ fn is_stopped_first(
     trigger: Trigger,
     decision: &Decision,
 ) -> bool {
+    let tried = [RefusalCode::ConfigInvalid, RefusalCode::BinaryUnusable, RefusalCode::AddressesNotCovered];
     let is_due = match decision {
         Decision::Nothing => false,
-        Decision::Refuse(refusal) => {
-            refusal.code == RefusalCode::BinaryUnusable
-                || (refusal.code == RefusalCode::AddressesNotCovered && trial.own_addresses.is_none())
-        }
+        Decision::Refuse(refusal) => tried.contains(&refusal.code),
         Decision::Replace(_) => true,
     };
     // One that is somewhere else is not why the service fails.
@@ -118,6 +118,10 @@ fn is_stopped_first(
         by_host(&snapshot.host)?;
         by_dependents(snapshot, instance)?;
         by_units(&[&instance.service])?;
+        // The record of one that nobody wants would not last.
+        if !instance.units().iter().any(|unit| unit.is_enabled()) {
+            return Err(RefusalCode::NothingToStart.because(instance.name()));
+        }
         by_policy(&trial.policy, trigger, None)
     };
     is_due

@@ -75,7 +75,8 @@ pub(super) fn replacement(
     let replaced: Vec<&Process> = end.iter().chain(&restarted).copied().collect();
     // An interrupted repair has terminated the listener already: a start can only help, whatever speaks against it.
     let on_record_already = snapshot.intent_of(instance.name());
-    let must_start = on_record_already.is_some() && replaced.is_empty() && !instance.rescue.is_active();
+    let was_terminated = on_record_already.is_some_and(|intent| !intent.stopped);
+    let must_start = was_terminated && replaced.is_empty() && !instance.rescue.is_active();
     let (mut prove, reached_at) = served(instance, &replaced);
     if !must_start {
         by_dependents(snapshot, instance)?;
@@ -226,7 +227,7 @@ fn start(snapshot: &Snapshot, instance: &Instance, deaf: bool) -> Result<Start, 
         return Err(RefusalCode::UnitMissing.because(&service.name));
     }
     // What an interrupted repair has stopped is started again, enabled or not.
-    let was_begun = snapshot.intent_of(instance.name()).is_some();
+    let was_begun = snapshot.intent_of(instance.name()).is_some_and(|intent| !intent.stopped);
     let declared =
         with_socket || service.is_enabled() || service.is_active() || was_begun || !snapshot.is_main(instance);
     if !declared {

@@ -29,6 +29,9 @@ pub struct InstanceIntent {
     /// purpose.
     #[serde(default)]
     pub resumed: bool,
+    /// Only its unit was stopped, which failed over and over while an orphan served: nothing was terminated.
+    #[serde(default)]
+    pub stopped: bool,
 }
 
 impl Intent {

@@ -125,8 +125,11 @@ impl Snapshot {
         let is_at_rest = |instance: &Instance| {
             is_stopped(&instance.service) && is_stopped(&instance.rescue) && is_left(&instance.socket)
         };
-        let is_closed =
-            |instance: &Instance| intent.resumed && is_at_rest(instance) || instance.rescue.load == LoadState::Masked;
+        let is_unwanted = |instance: &Instance| instance.units().iter().all(|unit| !unit.is_enabled());
+        let is_closed = |instance: &Instance| {
+            let is_stopped = intent.resumed || (intent.stopped && is_unwanted(instance));
+            is_stopped && is_at_rest(instance) || instance.rescue.load == LoadState::Masked
+        };
         Some(intent).filter(|_| !self.instance(&intent.instance).is_some_and(is_closed))
     }
 

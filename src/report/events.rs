@@ -186,6 +186,8 @@ pub fn concluded(outcome: &Outcome, trigger: Trigger) {
 /// serves.
 const fn conclusion_level(outcome: &Outcome) -> Level {
     match (outcome.exit_status, outcome.verdict) {
+        // A package run finds that again and again, and somebody did it on purpose.
+        (_, Verdict::Stopped) => Level::Warn,
         (2, _) => Level::Error,
         (_, Verdict::Healthy | Verdict::NotApplicable | Verdict::Repaired) => Level::Info,
         _ => Level::Warn,

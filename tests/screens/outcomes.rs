@@ -246,6 +246,7 @@ pub fn intent(instance: &str, address: &str) -> Intent {
         units,
         rescue: true,
         resumed: false,
+        stopped: false,
     };
     Intent { boot_id: "this boot".into(), instances: vec![instance] }
 }

@@ -137,7 +137,14 @@ fn some_intent() -> impl Strategy<Value = Option<Intent>> {
     let one = |name: &'static str, often: f64| {
         (flag(often), some_addresses(), flag(0.6)).prop_map(move |(is, addresses, rescue)| {
             let units = vec![name.to_owned()];
-            is.then(|| InstanceIntent { instance: name.to_owned(), addresses, units, rescue, resumed: false })
+            is.then(|| InstanceIntent {
+                instance: name.to_owned(),
+                addresses,
+                units,
+                rescue,
+                resumed: false,
+                stopped: false,
+            })
         })
     };
     (one(NAMES[0], 0.15), one(NAMES[1], 0.15)).prop_map(|(first, second)| {
@@ -276,8 +283,14 @@ const TWISTS: &[Twist] = &[
     |m, _| {
         let instance = m.instances[0].name().to_owned();
         let addresses = addresses(&["[::]:22", "0.0.0.0:2201"]);
-        let intent =
-            InstanceIntent { units: vec![instance.clone()], instance, addresses, rescue: true, resumed: false };
+        let intent = InstanceIntent {
+            units: vec![instance.clone()],
+            instance,
+            addresses,
+            rescue: true,
+            resumed: false,
+            stopped: false,
+        };
         m.intent = Some(Intent { boot_id: "x".into(), instances: vec![intent] });
     },
     |m, _| m.instances[0].program.path = OTHER_PROGRAM.into(),

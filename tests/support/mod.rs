@@ -237,6 +237,7 @@ pub fn intended(instance: &str, texts: &[&str], rescue: bool) -> InstanceIntent 
         units: vec![instance.into()],
         rescue,
         resumed: false,
+        stopped: false,
     }
 }
 

@@ -177,7 +177,9 @@ fn a_stopped_listener_of_ssh_service() {
 fn a_reload_that_closed_the_addresses_of_ssh_socket() {
     for command in ["sshd-mend hook", "sshd-mend repair"] {
         let machine = Machine::with_package("trixie");
-        machine.sh("systemctl -q disable --now ssh.service; mkdir -p /run/sshd; systemctl -q enable --now ssh.socket").ok();
+        machine
+            .sh("systemctl -q disable --now ssh.service; mkdir -p /run/sshd; systemctl -q enable --now ssh.socket")
+            .ok();
         machine.drop_in("ssh.socket", "[Socket]\nListenStream=\nListenStream=22\nListenStream=2222");
         assert_eq!(machine.active("ssh.socket"), "active");
         machine.assert_no_login();

@@ -5,7 +5,7 @@ use super::truth::{Addresses, Managed};
 use super::world::World;
 use crate::support;
 use sshd_mend::act::execute;
-use sshd_mend::act::execute::{prepare, release, settle};
+use sshd_mend::act::execute::{prepare, settle};
 use sshd_mend::decide::diagnosis::instances_in_doubt;
 use sshd_mend::decide::{diagnose, instances_to_try, plan};
 use sshd_mend::model::execution::Execution;
@@ -112,9 +112,7 @@ impl World {
     pub fn repair(&self, trigger: Trigger) -> Execution {
         let machine = &self;
         let mut execution = Execution::default();
-        let before = self.truth.borrow().intent.clone();
         let (_, mut plan) = self.assess(trigger);
-        let stopped = plan.stop_first.clone();
         for _ in 1..4 {
             if plan.is_empty() {
                 break;
@@ -132,9 +130,6 @@ impl World {
             if prepares && plan.first_aid.is_some() {
                 break;
             }
-        }
-        for stopped in stopped.iter().filter(|stopped| execution.of(&stopped.instance).is_none()) {
-            release(stopped, before.as_ref(), machine);
         }
         let (_, last) = self.assess(trigger);
         settle(&last.settled, &last.resumed, machine);

@@ -331,7 +331,7 @@ fn record(truth: &mut Truth, index: usize, sockets: &[ListenSocket], rescue: boo
     let intent = truth.intent.get_or_insert_with(|| Intent { boot_id: "this boot".to_owned(), instances: Vec::new() });
     let addresses = sockets.iter().flat_map(reached_at).collect();
     // Its unit may have served again since then.
-    intent.instances.push(InstanceIntent { instance: name, addresses, units, rescue, resumed: rescue });
+    intent.instances.push(InstanceIntent { instance: name, addresses, units, rescue, resumed: rescue, stopped: false });
 }
 
 fn serve_by_rescue(truth: &mut Truth, index: usize, sockets: &[ListenSocket]) {
