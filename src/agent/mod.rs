@@ -210,6 +210,9 @@ impl Run<'_> {
 
     /// A repair that runs at the same time changes the record, and has seen more than this process.
     fn settle_if_idle(&self, assessment: &Assessment) {
+        if assessment.plan.settled.is_empty() && assessment.plan.resumed.is_empty() {
+            return;
+        }
         let Ok(record) = Record::open_existing() else { return };
         let lock = record.lock(Deadline::after(Duration::ZERO));
         if lock.is_ok() && record.intent() == assessment.snapshot.intent {
