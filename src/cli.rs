@@ -17,7 +17,7 @@ pub struct Cli {
     /// Print more: what was examined and left alone, and why
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub verbose: bool,
-    /// Print the verdict only
+    /// Print the verdict and what to do only
     #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "verbose")]
     pub quiet: bool,
 }
