@@ -137,6 +137,7 @@ impl<M: Machine> Work<'_, M> {
             self.restore_runtime_directory();
             return End::Lost(self.replacement.keep.clone());
         }
+        let was_restarting = self.machine.is_restarting(self.instance);
         let started = self.start();
         // systemd may have refused the restart: then nothing was terminated.
         let ended = self.old.is_empty() || self.old.iter().any(Target::has_exited);
@@ -145,6 +146,9 @@ impl<M: Machine> Work<'_, M> {
             end => end,
         };
         if end != End::Served {
+            if let (End::Lost(_), false) = (&end, was_restarting) {
+                self.end_restarts();
+            }
             // The unit may have died after its start, and taken the directory with it.
             self.restore_runtime_directory();
         }
@@ -155,6 +159,18 @@ impl<M: Machine> Work<'_, M> {
             _ => {}
         }
         end
+    }
+
+    /// The start has failed, and systemd may try again (`Restart=`), each time removing `/run/sshd` from under other
+    /// instances. A unit that had come to rest before is not left doing that for ever.
+    fn end_restarts(&self) {
+        let begun = Instant::now();
+        while self.machine.is_restarting(self.instance) {
+            if !self.machine.wait_for_rest(begun) {
+                self.machine.abort(self.instance);
+                break;
+            }
+        }
     }
 
     /// Pins the old listeners. False: one of them is no longer what it was.

@@ -35,6 +35,8 @@ use crate::observe::{control_group, process_again};
 const JOB_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a unit that was stopped in place of its own start may take to be at rest.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// systemd gives up on a unit after five starts within 10 s (DefaultStartLimitBurst=), if it was left at that.
+const RESTARTS_TIMEOUT: Duration = Duration::from_secs(12);
 const ABORT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a fresh listener may take to bind its addresses, where its unit does not tell that it is ready.
 const LISTENER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -225,6 +227,16 @@ impl<'a> Machine for Host<'a> {
 
     fn is_active(&self, unit: &str) -> bool {
         self.manager.unit(unit).is_ok_and(|unit| unit.active == ActiveState::Active)
+    }
+
+    fn is_restarting(&self, unit: &str) -> bool {
+        self.manager.unit(unit).is_ok_and(|unit| unit.restarts_itself())
+    }
+
+    fn wait_for_rest(&self, since: Instant) -> bool {
+        std::thread::sleep(ABORT_POLL_INTERVAL);
+        self.watchdog.progress();
+        since.elapsed() < RESTARTS_TIMEOUT
     }
 
     fn probe(&self, address: SocketAddr) -> Probe {

@@ -107,6 +107,12 @@ pub trait Machine {
     /// systemd says that the unit is active. Not while it is being started.
     fn is_active(&self, unit: &str) -> bool;
 
+    /// The unit has failed, and systemd is starting it again or is about to.
+    fn is_restarting(&self, unit: &str) -> bool;
+
+    /// Waits a moment for a unit to come to rest. False once that has taken too long.
+    fn wait_for_rest(&self, since: std::time::Instant) -> bool;
+
     /// Whether a new connection gets through to an address.
     fn probe(&self, address: SocketAddr) -> Probe;
 

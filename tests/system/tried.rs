@@ -122,6 +122,30 @@ fn an_sshd_of_another_unit_that_serves_while_ssh_service_has_failed() {
     }
 }
 
+/// Each automatic restart of a unit that fails removes /run/sshd. A repair in vain is no reason that the other one stops
+/// serving.
+#[test]
+fn a_repair_in_vain_does_not_close_the_sshd_of_another_unit() {
+    for (restarts, command) in [("", "sshd-mend repair"), ("RestartSec=4", "sshd-mend hook")] {
+        let machine = Machine::with_package("trixie");
+        let failing = "[Service]\nExecStartPre=/bin/false";
+        machine.drop_in("ssh.service", &format!("{failing}\nRestart=no"));
+        assert_ne!(machine.sh("systemctl restart ssh.service").status, 0);
+        machine
+            .sh("mkdir -p /run/sshd; systemd-run --quiet --unit=breakglass /usr/sbin/sshd -D -o PidFile=none -p 1022")
+            .ok();
+        machine.wait_until("it serves", |machine| machine.sh("ssh -p 1022 root@127.0.0.1 true").status == 0);
+        machine.drop_in("ssh.service", &format!("{failing}\n{restarts}"));
+        machine.sh(command);
+        assert_eq!(
+            machine.sh("systemctl show -P SubState ssh.service").ok().stdout.trim_end().replace("failed", "dead"),
+            "dead"
+        );
+        machine.assert_login_at("-p 1022 root@127.0.0.1");
+        machine.sh("sshd-mend check").warns(2, &["breakglass.service"]);
+    }
+}
+
 /// Key exchange, host key, sandbox and authentication methods: a real client. The hook never does that.
 #[test]
 fn how_far_a_client_gets() {

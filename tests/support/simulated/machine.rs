@@ -171,6 +171,14 @@ impl<'w> Machine for &'w World {
         self.call(|| self.truth.borrow().unit(unit).is_some_and(|unit| unit.active == ActiveState::Active))
     }
 
+    fn is_restarting(&self, unit: &str) -> bool {
+        self.call(|| self.truth.borrow().unit(unit).is_some_and(|unit| unit.restarts_itself()))
+    }
+
+    fn wait_for_rest(&self, _since: std::time::Instant) -> bool {
+        self.call(|| false)
+    }
+
     fn probe(&self, address: SocketAddr) -> Probe {
         self.call(|| {
             let result = match self.next("answers", &self.faults.answers) {
