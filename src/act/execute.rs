@@ -145,15 +145,20 @@ impl<M: Machine> Work<'_, M> {
             End::Lost(lost) if ended && !self.machine.is_active(&self.replacement.start.serves) => self.rescue(lost),
             end => end,
         };
+        let mut is_at_rest = true;
         if end != End::Served {
-            if let (End::Lost(_), false) = (&end, was_restarting) {
-                self.end_restarts();
+            // A unit that had come to rest before is not left doing that for ever.
+            if matches!(end, End::Lost(_)) && !was_restarting && !self.end_restarts() {
+                is_at_rest = false;
+                self.machine.abort(self.instance);
             }
             // The unit may have died after its start, and taken the directory with it.
             self.restore_runtime_directory();
         }
         match end {
             End::Served | End::Unverified(_) => self.forget(),
+            // That it has failed is in no state of its unit any more.
+            _ if !is_at_rest => self.keep_on_record(),
             // Nobody lost anything by it: the unit had failed before, and its state says so.
             _ if !self.replacement.ends_something() => self.withdraw(before),
             _ => {}
@@ -162,15 +167,23 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// The start has failed, and systemd may try again (`Restart=`), each time removing `/run/sshd` from under other
-    /// instances. A unit that had come to rest before is not left doing that for ever.
-    fn end_restarts(&self) {
+    /// instances. False: it goes on for too long.
+    fn end_restarts(&self) -> bool {
         let begun = Instant::now();
-        while self.machine.is_restarting(self.instance) {
-            if !self.machine.wait_for_rest(begun) {
-                self.machine.abort(self.instance);
-                break;
-            }
+        let mut in_time = true;
+        while in_time && self.machine.is_restarting(self.instance) {
+            in_time = self.machine.wait_for_rest(begun);
         }
+        in_time
+    }
+
+    /// Its unit was stopped, and is to be started by a later run.
+    fn keep_on_record(&self) {
+        let of_this = |intent: Intent| intent.of(self.instance).cloned();
+        let Some(announced) = self.machine.intent().and_then(of_this) else { return };
+        let stopped = !self.replacement.ends_something();
+        let written = put_on_record(InstanceIntent { stopped, ..announced }, self.machine);
+        log::debug!("{} stays on record: {written:?}", self.instance);
     }
 
     /// Pins the old listeners. False: one of them is no longer what it was.

@@ -179,6 +179,8 @@ pub fn is_worth_another_attempt(outcome: &Outcome, intent: &Intent) -> bool {
         let is_served = |wanted: &SocketAddr| instance.addresses.iter().any(|have| have.port() == wanted.port());
         let lost = !intent.addresses.iter().all(is_served);
         match instance.verdict {
+            // Nothing was terminated, and the next attempt would fail as this one did.
+            _ if intent.stopped => false,
             Verdict::Failed => true,
             Verdict::Refused | Verdict::Unknown => lost && instance.rescue.is_none(),
             _ => false,
