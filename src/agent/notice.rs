@@ -19,7 +19,7 @@ const REPEAT_INTERVAL_SECS: i64 = 3600;
 pub struct Notice {
     /// CLOCK_BOOTTIME in seconds.
     at: i64,
-    findings: Vec<(FindingCode, Option<i32>)>,
+    findings: Vec<(FindingCode, Option<i32>, String)>,
     refusal: Option<RefusalCode>,
     /// What is wrong with the settings.
     mistake: Option<String>,
@@ -33,7 +33,7 @@ impl Notice {
         let findings = outcome.findings.iter().filter(|finding| wrong(finding.code, finding.severity));
         let notice = Self {
             at: clock_gettime(ClockId::Boottime).tv_sec,
-            findings: findings.map(|finding| (finding.code, finding.pid)).collect(),
+            findings: findings.map(|finding| (finding.code, finding.pid, finding.message.clone())).collect(),
             refusal: outcome.refusal.as_ref().map(|refusal| refusal.code),
             mistake,
         };

@@ -17,6 +17,8 @@ use crate::model::probe::{Probe, ProbeResult};
 const CLIENT: &str = "/usr/bin/ssh";
 /// For the client. It takes 0.1 s with OpenSSH 10.0, and 0.2 s with 9.2.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the client says once it is authenticated (ssh_init_forwarding, ssh.c).
+const FORWARDING_FAILED: &str = "Could not request local forwarding.";
 /// Source addresses, beside those of the probe ([`source`]): the second attempt comes from 127.0.0.1, which may be the
 /// only one that the server lets in.
 const SOURCES: [Option<u32>; 2] = [Some(7), None];
@@ -65,7 +67,9 @@ fn attempt(address: SocketAddr, number: Option<u32>, deadline: Deadline) -> Reac
         "-F", "/dev/null", "-T", "-N", "-n", "-a", "-x", "-b", &from, "-p", &port, "-l", "root",
         "-o", "BatchMode=yes", "-o", "PreferredAuthentications=none", "-o", "IdentityFile=none", "-o", "IdentityAgent=none",
         "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no",
-        "-o", "UpdateHostKeys=no", "-o", "ConnectTimeout=4", &host,
+        "-o", "UpdateHostKeys=no", "-o", "ConnectTimeout=4",
+        // Where root needs no password, the client would stay: it cannot have this socket, and leaves.
+        "-o", "ExitOnForwardFailure=yes", "-L", "/proc/sshd-mend:127.0.0.1:1", &host,
     ];
     match command::run(Path::new(CLIENT), &arguments, deadline) {
         Ok(finished) => reached(&finished),
@@ -91,7 +95,7 @@ fn reached(finished: &Finished) -> Reached {
     if let Some(methods) = denied {
         return Reached::Authentication(methods.split(',').map(printable).collect());
     }
-    if finished.succeeded() {
+    if finished.output.contains(FORWARDING_FAILED) {
         return Reached::Authentication(vec!["none".to_owned()]);
     }
     let words = printable(&finished.last_words());
@@ -113,7 +117,8 @@ mod tests {
             said(255, "root@127.0.0.1: Permission denied (publickey,password).\n"),
             Reached::Authentication(vec!["publickey".into(), "password".into()])
         );
-        assert_eq!(said(0, ""), Reached::Authentication(vec!["none".into()]));
+        let none = "unix_listener: cannot bind to path /proc/x: No such file or directory\nCould not request local forwarding.\n";
+        assert_eq!(said(255, none), Reached::Authentication(vec!["none".into()]));
         for words in ["Connection closed by 127.0.0.1 port 22", "Connection reset by 127.0.0.1 port 22"] {
             assert_eq!(said(255, words), Reached::Closed(words.to_owned()));
         }

@@ -234,3 +234,14 @@ fn a_unit_whose_program_was_changed_under_a_running_sshd() {
     machine.sh("sshd-mend hook").warns(0, &["no listener of it is seen"]);
     machine.assert_login();
 }
+
+/// Where root needs no password, the method "none" is all that it takes: the client leaves all the same.
+#[test]
+fn a_server_that_lets_root_in_without_a_password() {
+    let machine = Machine::with_package("trixie");
+    machine
+        .sh("passwd -qd root; printf 'PermitEmptyPasswords yes\nPermitRootLogin yes\n' >/etc/ssh/sshd_config.d/none.conf; systemctl restart ssh.service")
+        .ok();
+    machine.sh("sshd-mend check").warns(0, &["a client gets as far as authentication (none)"]);
+    machine.wait_until("no session is left", |machine| machine.sh("pgrep -x sshd-session").status != 0);
+}
