@@ -40,11 +40,11 @@ pub(super) fn replacement(
         let judged = by_listener(orphan, covered.as_ref()).and_then(|()| by_own_program(orphan, instance));
         match judged {
             Ok(()) => end.push(orphan),
-            Err(refusal) => skipped.push((orphan.pid, refusal)),
+            Err(refusal) => skipped.push((orphan.pid, refusal.about_process(orphan.pid))),
         }
     }
     let stale = stale_main(snapshot, instance);
-    stale.map_or(Ok(()), |process| by_listener(process, None))?;
+    stale.map_or(Ok(()), |process| by_listener(process, None).map_err(|refusal| refusal.about_process(process.pid)))?;
     if end.is_empty() && stale.is_none() && !is_to_be_started {
         return skipped.first().map_or(Ok(None), |(_, refusal)| Err(refusal.clone()));
     }

@@ -35,7 +35,7 @@ macro_rules! refusals {
                 match self { $(Self::$variant => $sentence,)* }
             }
 
-            /// What a person should do. UNIT stands for the service of the instance.
+            /// What a person should do. PID stands for the old listener, UNIT stands for the service of the instance.
             pub const fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)* }
             }
@@ -106,6 +106,15 @@ impl Refusal {
     #[must_use]
     pub fn about(self, unit: &str) -> Self {
         Self { advice: self.advice.replace("UNIT", unit), ..self }
+    }
+
+    /// The same with advice that names this process.
+    #[must_use]
+    pub fn about_process(self, pid: i32) -> Self {
+        Self {
+            advice: self.advice.replace("/PID/", &format!("/{pid}/")).replace("kill PID", &format!("kill {pid}")),
+            ..self
+        }
     }
 }
 

@@ -37,7 +37,9 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         }
         // Why a machine could not be examined is its headline.
         let told = usize::from(outcome.verdict == Verdict::Unknown);
-        lines(&mut text, "note", outcome.notes.iter().skip(told).cloned());
+        // The refusal says it again.
+        let is_said = |note: &&String| outcome.refusal.as_ref().is_some_and(|refusal| note.contains(&refusal.message));
+        lines(&mut text, "note", outcome.notes.iter().skip(told).filter(|note| !is_said(note)).cloned());
         if let Some(refusal) = &outcome.refusal {
             let label = if would_refuse(outcome) { "no repair" } else { "refused" };
             let would = if would_refuse(outcome) { "repair would refuse: " } else { "" };

@@ -51,6 +51,43 @@ pub fn screens() -> Vec<Screen> {
             PLAIN,
         ),
         (
+            "broken-would-not-restart",
+            examined(
+                &changed(healthy(), |machine| {
+                    not_started(machine, "inactive", "dead");
+                    machine.instances[0].service.enablement = Enablement::Disabled;
+                    machine.instances[0].socket = socket("active", "listening");
+                    machine.systemd_holds = support::dual();
+                }),
+                &invalid(),
+                Trigger::Repair,
+            ),
+            PLAIN,
+        ),
+        ("at-risk-would-not-restart", examined(&healthy(), &invalid(), Trigger::Repair), PLAIN),
+        (
+            "healthy-stale-libraries",
+            check(&changed(healthy(), |m| m.processes[0].stale_libraries = vec!["libcrypto.so.3".into()])),
+            PLAIN,
+        ),
+        (
+            "broken-stale-libraries",
+            check(&changed(healthy(), |machine| {
+                machine.processes[0].stale_libraries = vec!["libcrypto.so.3".into()];
+                machine.processes[0].probe = probe(ProbeResult::Dead);
+            })),
+            PLAIN,
+        ),
+        (
+            "broken-down-while-another-unit-serves",
+            check(&changed(two_instances(), |machine| {
+                machine.instances[0].service.active = ActiveState::Failed;
+                machine.instances[0].service.sub = "failed".into();
+                machine.processes.remove(0);
+            })),
+            PLAIN,
+        ),
+        (
             "broken-socket-deaf",
             check(&changed(healthy(), |machine| {
                 not_started(machine, "inactive", "dead");

@@ -21,6 +21,7 @@ const BANNER: &str = "SSH-2.0-OpenSSH_10.0p2 Debian-7";
 pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcome {
     let mut machine = machine.clone();
     for probe in machine.processes.iter_mut().filter_map(|process| process.probe.as_mut()) {
+        probe.authentication = probe.is_ok().then(|| vec!["publickey".to_owned(), "password".to_owned()]);
         probe.detail = match probe.result {
             ProbeResult::Ok => BANNER.to_owned(),
             ProbeResult::Dead => format!("new connections are closed after the client's KEXINIT (banner {BANNER})"),
@@ -47,13 +48,14 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
         let name = instance.name();
         let listeners = diagnosis.listeners_of(name).flat_map(|listener| listener.addresses.iter().copied());
         let rescued = is_rescued(&instance);
+        let held = machine.systemd_holds.iter().filter(|_| instance.socket.is_active()).map(|socket| socket.address);
         InstanceOutcome {
             instance: name.to_owned(),
             verdict: match rescued {
                 true => Verdict::Rescued,
                 false => Verdict::of(diagnosis.of(name)),
             },
-            addresses: listeners.chain(instance.rescue.tcp_addresses().filter(|_| rescued)).collect(),
+            addresses: listeners.chain(held).chain(instance.rescue.tcp_addresses().filter(|_| rescued)).collect(),
             refusal: refusal_of(name),
             rescue: rescued.then(|| instance.rescue.name.clone()),
             tried: trials.get(name).map(Tried::from),
@@ -156,7 +158,7 @@ pub fn done(steps: &[(&str, Result<Success, Failure>)]) -> Vec<(Step, Result<Suc
 }
 
 pub fn answers() -> Result<Success, Failure> {
-    Ok(Success::Answers(BANNER.to_owned()))
+    Ok(Success::Authenticates(vec!["publickey".to_owned(), "password".to_owned()]))
 }
 
 pub fn job_failed(unit: &str, result: &str) -> Result<Success, Failure> {
