@@ -171,7 +171,7 @@ impl<M: Machine> Work<'_, M> {
     fn end_restarts(&self) -> bool {
         let begun = Instant::now();
         let mut in_time = true;
-        while in_time && self.machine.is_restarting(self.instance) {
+        while in_time && !self.machine.is_asked_to_stop() && self.machine.is_restarting(self.instance) {
             in_time = self.machine.wait_for_rest(begun);
         }
         in_time

@@ -21,7 +21,7 @@ use crate::report::events;
 pub enum Scope {
     /// Everything, and a client that goes as far as authentication: a person or a monitoring system asks.
     Everything,
-    /// Everything but the client: the timer, four times a day.
+    /// Everything but the client: before a repair, and the timer, four times a day.
     Listeners,
     /// What a repair needs to know.
     Repair,

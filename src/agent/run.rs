@@ -52,9 +52,10 @@ impl Task {
     fn scope(self) -> Scope {
         let passed = || Record::open_existing().ok()?.remembered(Remembered::Passed);
         match self {
-            Self::Check | Self::DryRun | Self::Repair => Scope::Everything,
+            Self::Check | Self::DryRun => Scope::Everything,
             Self::Hook => Scope::Changed { passed: passed().unwrap_or_default() },
-            Self::Timer => Scope::Listeners,
+            // A repair has a client go so far in the end, and it must not wait for that before.
+            Self::Repair | Self::Timer => Scope::Listeners,
             Self::CarryOut(_) => Scope::Repair,
         }
     }

@@ -66,6 +66,9 @@ fn about_listener(listener: &Listener) -> Option<Finding> {
                 }
             };
             let code = if libraries.is_empty() { FindingCode::ListenerDead } else { FindingCode::StaleLibraries };
+            if code == FindingCode::StaleLibraries {
+                advice = format!("Unless it is said above that it would not start again: systemctl restart {unit}");
+            }
             (
                 code,
                 format!("sshd {pid} of {unit} closes every new connection, although its program is current{libraries}"),
