@@ -5,13 +5,13 @@ mod conclude;
 pub mod notice;
 pub mod repair_unit;
 mod run;
+mod sessions;
 
 use std::time::Duration;
 
 use crate::act::record::{self, Record};
 use crate::act::{self, Host};
 use crate::host::deadline::Deadline;
-use crate::host::pid_ref::PidRef;
 use crate::model::execution::{End, Execution, InstanceExecution};
 use crate::model::plan::{Decision, Plan};
 use crate::model::refusal::RefusalCode;
@@ -19,6 +19,7 @@ use crate::observe::Unexaminable;
 use crate::report::Outcome;
 use assess::Assessment;
 use repair_unit::FollowError;
+use sessions::PinnedSessions;
 
 pub use run::{Run, Task};
 
@@ -27,9 +28,6 @@ const ASSESSMENTS_MAX: usize = 4;
 
 /// How long `check` waits for a repair that is running: what it sees in the middle of one means little.
 const REPAIR_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The sessions that were open when a repair began, pinned.
-struct PinnedSessions(Vec<PidRef>);
 
 impl Run<'_> {
     /// Examines, and says what a repair would do.
@@ -154,7 +152,7 @@ impl Run<'_> {
         let assess = || self.assess(record.as_ref().ok().and_then(Record::intent));
         let first = assess()?;
         first.report();
-        let sessions = PinnedSessions::pin(&first.diagnosis.sessions);
+        let mut sessions = PinnedSessions::pin(&first.diagnosis.sessions);
         let mut execution = Execution::default();
         let mut later: Option<Assessment> = None;
         for _ in 1..ASSESSMENTS_MAX {
@@ -168,6 +166,9 @@ impl Run<'_> {
             if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
                 execution.add(refused(&current.plan, &error.to_string()));
                 break;
+            }
+            if execution.steps().next().is_none() {
+                sessions.forget_ended();
             }
             if prepares {
                 execution.first_aid.extend(act::execute::prepare(&current.plan, &host));
@@ -239,16 +240,4 @@ fn refused(plan: &Plan, why: &str) -> Execution {
         unreachable: None,
     });
     Execution { first_aid: Vec::new(), instances: instances.collect() }
-}
-
-impl PinnedSessions {
-    fn pin(pids: &[i32]) -> Self {
-        Self(pids.iter().filter_map(|pid| PidRef::open(*pid).ok().flatten()).collect())
-    }
-
-    /// How many were open, and how many of them still are.
-    fn survivors(&self) -> (usize, usize) {
-        let open = self.0.iter().filter(|session| session.has_exited().is_ok_and(|exited| !exited));
-        (self.0.len(), open.count())
-    }
 }
