@@ -6,10 +6,11 @@ mod support;
 
 use sshd_mend::decide::diagnosis::suspects;
 use sshd_mend::decide::served::sockets_in_the_way;
-use sshd_mend::decide::{diagnose, instances_in_service, instances_to_try, judge_trials};
+use sshd_mend::decide::{diagnose, instances_in_service, judge_trials};
 use sshd_mend::model::diagnosis::{Diagnosis, FindingCode, Severity};
 use sshd_mend::model::plan::Trigger;
 use sshd_mend::model::probe::ProbeResult;
+use sshd_mend::model::process::Process;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::trial::{Check, Trials};
@@ -19,8 +20,8 @@ use support::*;
 /// As `agent` does it.
 fn judged(machine: &Snapshot, trials: &Trials) -> Diagnosis {
     let mut diagnosis = diagnose(machine);
-    let needed = instances_to_try(machine, &diagnosis, Trigger::Repair);
-    judge_trials(&mut diagnosis, machine, trials, &needed);
+    let plan = planned(machine, trials, Trigger::Repair);
+    judge_trials(&mut diagnosis, machine, trials, &plan);
     diagnosis
 }
 
@@ -149,4 +150,13 @@ fn an_sshd_of_another_unit_that_serves_is_kept() {
     assert_eq!(refusal.code, RefusalCode::ForeignListener);
     let advice = "systemctl stop sshd-2222.service; systemctl start ssh.service";
     assert!(refusal.advice.ends_with(advice), "{refusal:?}");
+}
+
+/// An sshd that somebody started at a port of its own does not hide what is wrong with ssh.service.
+#[test]
+fn an_orphan_elsewhere_does_not_hide_it() {
+    let mut machine = waiting();
+    machine.processes = vec![Process { sockets: sockets(&["0.0.0.0:2222"]), ..stale(listener(70)) }];
+    let found = judged(&machine, &invalid());
+    assert!(codes(&found).contains(&("would-not-restart", Severity::Critical)), "{found:?}");
 }

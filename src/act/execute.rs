@@ -158,7 +158,7 @@ impl<M: Machine> Work<'_, M> {
         match end {
             End::Served | End::Unverified(_) => self.forget(),
             // That it has failed is in no state of its unit any more.
-            _ if !is_at_rest => self.keep_on_record(),
+            _ if !is_at_rest => self.keep_on_record(before.as_ref()),
             // Nobody lost anything by it: the unit had failed before, and its state says so.
             _ if !self.replacement.ends_something() => self.withdraw(before),
             _ => {}
@@ -167,21 +167,24 @@ impl<M: Machine> Work<'_, M> {
     }
 
     /// The start has failed, and systemd may try again (`Restart=`), each time removing `/run/sshd` from under other
-    /// instances. False: it goes on for too long.
+    /// instances. False: it goes on for too long, or this process was asked to stop meanwhile.
     fn end_restarts(&self) -> bool {
         let begun = Instant::now();
-        let mut in_time = true;
-        while in_time && !self.machine.is_asked_to_stop() && self.machine.is_restarting(self.instance) {
-            in_time = self.machine.wait_for_rest(begun);
+        while self.machine.is_restarting(self.instance) {
+            if self.machine.is_asked_to_stop() || !self.machine.wait_for_rest(begun) {
+                return false;
+            }
         }
-        in_time
+        true
     }
 
-    /// Its unit was stopped, and is to be started by a later run.
-    fn keep_on_record(&self) {
+    /// Its unit was stopped, and is to be started by a later run. `before`: what an earlier one had announced.
+    fn keep_on_record(&self, before: Option<&Intent>) {
         let of_this = |intent: Intent| intent.of(self.instance).cloned();
         let Some(announced) = self.machine.intent().and_then(of_this) else { return };
-        let stopped = !self.replacement.ends_something();
+        // An earlier attempt may have terminated something.
+        let earlier = before.and_then(|before| before.of(self.instance));
+        let stopped = !self.replacement.ends_something() && earlier.is_none_or(|earlier| earlier.stopped);
         let written = put_on_record(InstanceIntent { stopped, ..announced }, self.machine);
         log::debug!("{} stays on record: {written:?}", self.instance);
     }

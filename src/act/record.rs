@@ -117,7 +117,9 @@ impl Record {
     /// # Errors
     /// They could not be written. What was on record before still is.
     pub fn write_intent(&self, intent: &Intent) -> io::Result<()> {
-        let units: Vec<String> = intent.instances.iter().map(|intent| names::fallback(&intent.instance)).collect();
+        // Where nothing was terminated, somebody else serves: a start in vain would take /run/sshd from him.
+        let terminated = intent.instances.iter().filter(|intent| !intent.stopped);
+        let units: Vec<String> = terminated.map(|intent| names::fallback(&intent.instance)).collect();
         // systemd reads a backslash as the beginning of an escape (load_env_file).
         let units = units.join(" ").replace('\\', "\\\\");
         self.write(FALLBACK, format!("UNITS={units}\n").as_bytes())?;

@@ -9,7 +9,7 @@ use crate::model::diagnosis::Diagnosis;
 use crate::model::intent::Intent;
 use crate::model::plan::{Plan, Trigger};
 use crate::model::snapshot::Snapshot;
-use crate::model::trial::{Trial, Trials};
+use crate::model::trial::Trials;
 use crate::observe::basis::{Bases, basis};
 use crate::observe::holders::holders;
 use crate::observe::trials::trials as try_all;
@@ -83,13 +83,15 @@ impl Assessment {
             });
             let names: Vec<String> = changed.iter().map(|(_, name)| name.clone()).collect();
             let tried = try_all(&snapshot, &names, false, deadline);
-            let has_passed = |name: &str| tried.get(name).is_some_and(Trial::has_passed);
+            let has_passed = |name: &str| {
+                tried.get(name).is_some_and(|trial| trial.has_passed() && !trial.needs_runtime_directory())
+            };
             let changed = changed.into_iter().filter(|(_, name)| has_passed(name));
             passed = unchanged.into_iter().chain(changed).map(|(basis, name)| (name, basis)).collect();
             trials.extend(tried);
         }
-        judge_trials(&mut diagnosis, &snapshot, &trials, &needed);
         let plan = plan(&snapshot, &diagnosis, &trials, trigger);
+        judge_trials(&mut diagnosis, &snapshot, &trials, &plan);
         Ok(Self { snapshot, diagnosis, trials, passed, plan })
     }
 

@@ -17,7 +17,7 @@ use crate::model::plan::{Decision, Plan};
 use crate::model::refusal::RefusalCode;
 use crate::observe::Unexaminable;
 use crate::report::Outcome;
-use assess::Assessment;
+use assess::{Assessment, Scope};
 use repair_unit::FollowError;
 use sessions::PinnedSessions;
 
@@ -75,6 +75,11 @@ impl Run<'_> {
         if assessment.plan.is_empty() {
             assessment.report();
             self.settle_if_idle(&assessment);
+            // Nothing has to wait for the client any more.
+            let assessment = match self.task {
+                Task::Repair => self.assess_by(&Scope::Everything, record::intent())?,
+                _ => assessment,
+            };
             let outcome = self.concluded(&assessment, &assessment, &Execution::default(), None);
             self.tell(&outcome);
             return Ok(outcome);
@@ -164,6 +169,10 @@ impl Run<'_> {
             let prepares =
                 current.plan.replaces() && (current.plan.first_aid.is_some() || !current.plan.stop_first.is_empty());
             if let (Some(Err(error)), true) = (&lock, current.plan.replaces()) {
+                // It terminates nothing, whoever holds the lock.
+                if current.plan.first_aid.is_some() {
+                    execution.first_aid.push(act::execute::first_aid(&host));
+                }
                 execution.add(refused(&current.plan, &error.to_string()));
                 break;
             }

@@ -90,11 +90,15 @@ impl<'a> Run<'a> {
     }
 
     pub(super) fn assess(&self, intent: Option<Intent>) -> Result<Assessment, Unexaminable> {
+        self.assess_by(&self.task.scope(), intent)
+    }
+
+    pub(super) fn assess_by(&self, scope: &Scope, intent: Option<Intent>) -> Result<Assessment, Unexaminable> {
         let deadline = match self.task {
             Task::CarryOut(_) => Deadline::after(EXAMINATION_TIMEOUT),
             _ => self.deadline,
         };
-        let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), &self.task.scope(), deadline);
+        let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), scope, deadline);
         self.watchdog.progress();
         if let (Task::Hook | Task::Timer, Ok(assessment)) = (self.task, &assessment) {
             remember(assessment);

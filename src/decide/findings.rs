@@ -8,7 +8,9 @@ use super::served::{in_the_way, lost_addresses, named, served_by, unserved};
 use crate::model::address::list;
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
 use crate::model::names::{RECORD, RUNTIME_DIRECTORY};
+use crate::model::plan::{Decision, Plan};
 use crate::model::probe::ProbeResult;
+use crate::model::refusal::RefusalCode;
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::trial::{Check, Trial, Trials};
 use crate::model::unit::{ActiveState, LoadState, Unit};
@@ -194,8 +196,9 @@ fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener])
     if is_owned && socket.is_enabled() && !socket.is_active() && at_rest {
         let message = format!("{} is enabled but not active, and sshd serves by itself", socket.name);
         let advice = format!(
-            "To have the socket back, from a session that may end: systemctl stop {}; systemctl start {}",
-            service.name, socket.name
+            "Nothing has to be done. To have the socket back, in one line: systemctl stop {service}; systemctl start {socket} || systemctl start {service}",
+            service = service.name,
+            socket = socket.name
         );
         return Some((FindingCode::SocketDetached, Severity::Info, message, advice));
     }
@@ -282,9 +285,17 @@ fn others_serve(listener: &Listener) -> String {
     format!("sshd {} of {} serves {}", listener.pid, listener.instance, list(&listener.addresses))
 }
 
-/// Instances whose program was tried without need to replace anything: whether it would start again.
-pub(super) fn about_trials(snapshot: &Snapshot, trials: &Trials, needed: &[String]) -> Vec<Finding> {
-    let tried = snapshot.instances.iter().filter(|instance| !needed.iter().any(|name| name == instance.name()));
+/// Whether instances would start again whose program was tried, unless the plan says that already.
+pub(super) fn about_trials(snapshot: &Snapshot, trials: &Trials, plan: &Plan) -> Vec<Finding> {
+    let by_trial = [RefusalCode::ConfigInvalid, RefusalCode::BinaryMissing, RefusalCode::BinaryUnusable];
+    let is_said = |instance: &&Instance| match plan.of(instance.name()).map(|plan| &plan.decision) {
+        Some(Decision::Replace(_)) => true,
+        Some(Decision::Refuse(refusal)) => by_trial.contains(&refusal.code),
+        _ => false,
+    };
+    // Only what serves can stop serving with the next start.
+    let serves = |instance: &&Instance| instance.service.is_active() || instance.socket.is_active();
+    let tried = snapshot.instances.iter().filter(|instance| serves(instance) && !is_said(instance));
     tried.filter_map(|instance| Some(finding(instance, about_trial(instance, trials.get(instance.name())?)?))).collect()
 }
 

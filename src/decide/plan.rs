@@ -39,10 +39,9 @@ pub fn instances_in_service(snapshot: &Snapshot, needed: &[String]) -> Vec<Strin
     all.filter(is_one).map(|instance| instance.name().to_owned()).collect()
 }
 
-/// Adds what was learned from programs that were tried although nothing is to be replaced. `needed`: those that were tried
-/// for a replacement; the plan says what is wrong with them.
-pub fn judge_trials(diagnosis: &mut Diagnosis, snapshot: &Snapshot, trials: &Trials, needed: &[String]) {
-    diagnosis.add(about_trials(snapshot, trials, needed));
+/// Adds what was learned from programs that were tried, where the plan does not say it.
+pub fn judge_trials(diagnosis: &mut Diagnosis, snapshot: &Snapshot, trials: &Trials, plan: &Plan) {
+    diagnosis.add(about_trials(snapshot, trials, plan));
 }
 
 /// Makes the plan. An instance that was not tried although it [had to be](instances_to_try) is left alone.

@@ -34,8 +34,9 @@ enum Reached {
     Unknown(String),
 }
 
-/// Adds to a probe that got through how far a client gets at `address`. A server that closes the connection twice before
-/// authentication is dead to its clients.
+/// Adds to a probe that got through how far a client gets at `address`. One that is disconnected twice before authentication
+/// is a reason to look, and no proof that everybody is: a Match block may refuse this client (RefuseConnection in
+/// sshd_config(5)), and whoever fills MaxStartups can have connections dropped.
 pub fn prove(probe: Probe, address: SocketAddr, deadline: Deadline) -> Probe {
     let mut closed = None;
     for number in SOURCES {
@@ -48,7 +49,7 @@ pub fn prove(probe: Probe, address: SocketAddr, deadline: Deadline) -> Probe {
     match closed {
         Some(why) => {
             let detail = format!("a client is disconnected before authentication ({why}; banner {})", probe.detail);
-            Probe::new(ProbeResult::Dead, detail)
+            Probe::new(ProbeResult::Inconclusive, detail)
         }
         None => probe,
     }
@@ -99,6 +100,10 @@ fn reached(finished: &Finished) -> Reached {
         return Reached::Authentication(vec!["none".to_owned()]);
     }
     let words = printable(&finished.last_words());
+    // Dropped in place of a banner (MaxStartups, PerSourcePenalties): the server was busy.
+    if finished.output.contains("kex_exchange_identification:") {
+        return Reached::Unknown(words);
+    }
     let closed = ["Connection closed by", "Connection reset by", "closed by remote host", "Broken pipe"];
     match closed.iter().any(|text| words.contains(text)) {
         true => Reached::Closed(words),
@@ -122,6 +127,9 @@ mod tests {
         for words in ["Connection closed by 127.0.0.1 port 22", "Connection reset by 127.0.0.1 port 22"] {
             assert_eq!(said(255, words), Reached::Closed(words.to_owned()));
         }
+        let dropped =
+            "kex_exchange_identification: Connection closed by remote host\nConnection closed by 127.0.0.1 port 22";
+        assert_eq!(said(255, dropped), Reached::Unknown("Connection closed by 127.0.0.1 port 22".to_owned()));
         let words = "Unable to negotiate with 127.0.0.1 port 22: no matching key exchange method found. Their offer: x";
         assert_eq!(said(255, words), Reached::Unknown(words.to_owned()));
         assert_eq!(said(255, ""), Reached::Unknown("exit status 255".to_owned()));

@@ -95,7 +95,7 @@ refusals! {
         "See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair";
     PolicyRcD "policy-rc.d":
         "/usr/sbin/policy-rc.d does not allow a restart in this package run",
-        "Somebody has to do it by hand. Run: sshd-mend repair";
+        "It binds package runs only. To restart sshd now: sudo sshd-mend repair";
     Suspended "suspended":
         "SSHD_MEND_SUSPEND=1 is set for this package run",
         "When the run is over, run: sshd-mend repair";

@@ -19,7 +19,7 @@ pub type Bases = BTreeMap<String, u64>;
 const CONFIGURATION: &str = "/etc/ssh";
 /// Directories below it are followed so deep.
 const DEPTH_MAX: u32 = 4;
-/// More entries of one directory are not looked at.
+/// More entries are not looked at, in all.
 const ENTRIES_MAX: usize = 1000;
 /// Programs of OpenSSH 9.8 and later that serve a connection; ld.so(8)'s cache, which is written anew whenever a package
 /// installs a library; users, of which sshd needs one.
@@ -38,7 +38,7 @@ pub fn basis(instance: &Instance) -> u64 {
     for file in files.chain(units.map(AsRef::as_ref)) {
         add_file(&mut hasher, file);
     }
-    add_directory(&mut hasher, Path::new(CONFIGURATION), DEPTH_MAX);
+    add_directory(&mut hasher, Path::new(CONFIGURATION), DEPTH_MAX, &mut ENTRIES_MAX.clone());
     hasher.finish()
 }
 
@@ -50,14 +50,18 @@ fn add_file(hasher: &mut DefaultHasher, path: &Path) {
     }
 }
 
-fn add_directory(hasher: &mut DefaultHasher, path: &Path, depth: u32) {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().take(ENTRIES_MAX);
+/// `left`: so many entries may still be looked at. What another user may fill is no configuration, and not followed.
+fn add_directory(hasher: &mut DefaultHasher, path: &Path, depth: u32, left: &mut usize) {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().take(*left);
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    *left -= paths.len();
     paths.sort_unstable();
     for path in paths {
         add_file(hasher, &path);
-        if depth > 0 && path.is_dir() {
-            add_directory(hasher, &path, depth - 1);
+        let is_roots_directory = rustix::fs::lstat(&path)
+            .is_ok_and(|facts| facts.st_uid == 0 && rustix::fs::FileType::from_raw_mode(facts.st_mode).is_dir());
+        if depth > 0 && is_roots_directory {
+            add_directory(hasher, &path, depth - 1, left);
         }
     }
 }
@@ -71,7 +75,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let now = || {
             let mut hasher = DefaultHasher::new();
-            add_directory(&mut hasher, directory.path(), DEPTH_MAX);
+            add_directory(&mut hasher, directory.path(), DEPTH_MAX, &mut ENTRIES_MAX.clone());
             hasher.finish()
         };
         let mut seen = vec![now()];

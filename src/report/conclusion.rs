@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::outcome::{InstanceOutcome, Outcome, Sessions, Tried, Verdict};
 use crate::model::address::list;
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
+use crate::model::names::SERVICE;
 use crate::model::plan::Step;
 use crate::model::probe::ProbeResult;
 
@@ -21,7 +22,7 @@ pub(super) fn conclusion(outcome: &Outcome) -> String {
             let gap = outcome.unreachable_ms.map(|ms| format!("; SSH did not answer for {ms} ms")).unwrap_or_default();
             format!("new connections get through again{}{gap}", sessions(outcome))
         }
-        Verdict::Unverified if outcome.done.is_empty() => format!("the repair has not ended yet; {reach}"),
+        Verdict::Unverified if outcome.done.is_empty() => format!("what the repair did is not known yet; {reach}"),
         Verdict::Unverified if outcome.sessions.after < outcome.sessions.before => {
             format!("{reach}, but sessions were lost{}", sessions(outcome))
         }
@@ -39,7 +40,9 @@ pub(super) fn conclusion(outcome: &Outcome) -> String {
 /// The instances that could not be repaired.
 pub(super) fn failed(outcome: &Outcome) -> String {
     let failed = outcome.instances.iter().filter(|instance| instance.verdict == Verdict::Failed);
-    failed.map(|instance| instance.instance.as_str()).collect::<Vec<_>>().join(" ")
+    let failed: Vec<&str> = failed.map(|instance| instance.instance.as_str()).collect();
+    // What has failed may concern the machine as a whole.
+    if failed.is_empty() { SERVICE.to_owned() } else { failed.join(" ") }
 }
 
 fn healthy(outcome: &Outcome, reach: String) -> String {

@@ -231,7 +231,8 @@ fn did(done: &Done) -> String {
         | Step::StopRescue { unit } => unit.clone(),
         Step::Probe { address } => address.to_string(),
     };
-    format!("{what}: {} ({} ms)", done.result, done.duration_ms)
+    let failed = if done.ok { "" } else { "failed: " };
+    format!("{what}: {failed}{} ({} ms)", done.result, done.duration_ms)
 }
 
 const fn word(verdict: Verdict) -> &'static str {

@@ -19,7 +19,7 @@ pub(super) fn next_step(outcome: &Outcome) -> Option<String> {
             ))
         }
         Verdict::Unverified if outcome.done.is_empty() => {
-            Some("Look again in a moment: sudo sshd-mend check".to_owned())
+            Some("See: journalctl -u sshd-mend-repair.service. Then: sudo sshd-mend check".to_owned())
         }
         Verdict::Unverified => Some("See: journalctl -t sshd-mend. Then: sudo sshd-mend check".to_owned()),
         Verdict::Healthy | Verdict::AtRisk | Verdict::Refused | Verdict::Stopped | Verdict::Broken => found(outcome),
@@ -27,7 +27,7 @@ pub(super) fn next_step(outcome: &Outcome) -> Option<String> {
 }
 
 fn found(outcome: &Outcome) -> Option<String> {
-    let remaining = !outcome.plan.is_empty() && outcome.done.is_empty();
+    let remaining = !outcome.plan.is_empty() && outcome.done.is_empty() && outcome.verdict != Verdict::Refused;
     if let Some(refusal) = &outcome.refusal {
         // What can be repaired need not wait for the rest.
         let rest = if remaining { format!("{REPAIR} does what can be done now. Then: ") } else { String::new() };

@@ -2,7 +2,7 @@
 //! so [`examined`] does that here; the system tests show the same screens from real machines.
 
 use super::support::{self, SECOND, addresses, healthy, listener, ready, service, stale, trial, unit};
-use sshd_mend::decide::{diagnose, instances_to_try, judge_trials, plan};
+use sshd_mend::decide::{diagnose, judge_trials, plan};
 use sshd_mend::model::execution::{Failure, StepOutcome, Success};
 use sshd_mend::model::intent::{InstanceIntent, Intent};
 use sshd_mend::model::plan::{Decision, Step, Trigger};
@@ -30,9 +30,8 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
         };
     }
     let mut diagnosis = diagnose(&machine);
-    let needed = instances_to_try(&machine, &diagnosis, trigger);
-    judge_trials(&mut diagnosis, &machine, trials, &needed);
     let plan = plan(&machine, &diagnosis, trials, trigger);
+    judge_trials(&mut diagnosis, &machine, trials, &plan);
     let severity = diagnosis.severity();
     let refusal_of = |name: &str| match plan.of(name).map(|plan| &plan.decision) {
         Some(Decision::Refuse(refusal)) => Some(refusal.clone()),
