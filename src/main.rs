@@ -126,6 +126,8 @@ fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
         notice.remember();
         outcome.notes.extend(mistake);
         print_prefixed(&report::render(&outcome, style));
+    } else {
+        Notice::forget(&outcome);
     }
 }
 

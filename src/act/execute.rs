@@ -172,7 +172,7 @@ impl<M: Machine> Work<'_, M> {
         let begun = Instant::now();
         while self.machine.is_restarting(self.instance) {
             if self.machine.is_asked_to_stop() || !self.machine.wait_for_rest(begun) {
-                return false;
+                return !self.machine.is_restarting(self.instance);
             }
         }
         true

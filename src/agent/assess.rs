@@ -88,6 +88,14 @@ impl Assessment {
             };
             let changed = changed.into_iter().filter(|(_, name)| has_passed(name));
             passed = unchanged.into_iter().chain(changed).map(|(basis, name)| (name, basis)).collect();
+            // Each connection runs the program on disk.
+            let failed = |name: &str| tried.get(name).is_some_and(|trial| !trial.has_passed());
+            let of_failed = diagnosis.listeners.iter().filter(|listener| failed(&listener.instance));
+            let unprobed: Vec<i32> = of_failed.map(|l| l.pid).filter(|pid| !to_probe.contains(pid)).collect();
+            if !unprobed.is_empty() {
+                probe_listeners(&mut snapshot, &unprobed, depth, deadline);
+                diagnosis = diagnose(&snapshot);
+            }
             trials.extend(tried);
         }
         let plan = plan(&snapshot, &diagnosis, &trials, trigger);

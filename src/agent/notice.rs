@@ -58,6 +58,13 @@ impl Notice {
         Record::open_existing().ok()?.remembered(Remembered::Notice)
     }
 
+    /// Nothing is wrong any more: what comes back is told again at once.
+    pub fn forget(outcome: &Outcome) {
+        let is_wrong = outcome.findings.iter().any(|finding| finding.severity > Severity::Info);
+        let Some(told) = Self::last().filter(|last| !is_wrong && !last.findings.is_empty()) else { return };
+        Self { findings: Vec::new(), refusal: None, ..told }.remember();
+    }
+
     /// Remembers that it was given.
     pub fn remember(&self) {
         let remembered = Record::open().and_then(|record| record.remember(Remembered::Notice, self));

@@ -46,7 +46,9 @@ pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Findi
 fn about_listener(listener: &Listener) -> Option<Finding> {
     let pid = listener.pid;
     let program = if listener.removed { "was removed from disk" } else { "was replaced on disk" };
-    let mut advice = String::new();
+    // Where a package run leaves it to a person.
+    let mut advice =
+        if listener.orphan { "sudo sshd-mend repair (open sessions survive)".to_owned() } else { String::new() };
     let (code, message) = match (listener.stale, &listener.unit) {
         (true, None) => (
             FindingCode::StaleOrphan,
@@ -300,13 +302,20 @@ pub(super) fn about_trials(snapshot: &Snapshot, trials: &Trials, plan: &Plan) ->
 }
 
 fn about_trial(instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
-    let complaint = [&trial.config, &trial.handshake].into_iter().find_map(|check| match check {
-        Check::Failed(complaint) => Some(complaint),
-        Check::Passed | Check::NeedsRuntimeDirectory => None,
-    })?;
     let name = instance.name();
+    let failed = [&trial.config, &trial.handshake].into_iter().find_map(|check| match check {
+        Check::Failed(complaint) => Some(complaint.clone()),
+        Check::Passed | Check::NeedsRuntimeDirectory => None,
+    });
+    // sshd binds what it can, and ends where that is nothing.
+    let own = trial.own_addresses.as_ref().filter(|_| !instance.uses_socket());
+    let unbound = own.filter(|own| !own.is_empty() && own.is_subset(&trial.unassigned));
+    let unbound = unbound.map(|own| format!("no network interface has {}", list(own)));
+    let is_masked = instance.service.load == LoadState::Masked && !instance.socket.accept;
+    let masked = is_masked.then(|| format!("it is masked (systemctl unmask {name})"));
+    let complaint = masked.clone().or(failed).or(unbound)?;
     let is_tried = instance.service.sshd().is_some() || instance.service.exec_start.is_none();
-    if trial.timed_out || !is_tried {
+    if masked.is_none() && (trial.timed_out || !is_tried) {
         let message = format!("whether {name} would start again could not be tried: {complaint}");
         let advice = format!("Before you restart it, make sure that you have another way in: systemctl restart {name}");
         return Some((FindingCode::NotExamined, Severity::Warning, message, advice));

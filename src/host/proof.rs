@@ -17,6 +17,8 @@ use crate::model::probe::{Probe, ProbeResult};
 const CLIENT: &str = "/usr/bin/ssh";
 /// For the client. It takes 0.1 s with OpenSSH 10.0, and 0.2 s with 9.2.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Before the second attempt: with `MaxStartups 1` the connection before may still count.
+const PAUSE: Duration = Duration::from_millis(500);
 /// What the client says once it is authenticated (ssh_init_forwarding, ssh.c).
 const FORWARDING_FAILED: &str = "Could not request local forwarding.";
 /// Source addresses, beside those of the probe ([`source`]): the second attempt comes from 127.0.0.1, which may be the
@@ -40,6 +42,9 @@ enum Reached {
 pub fn prove(probe: Probe, address: SocketAddr, deadline: Deadline) -> Probe {
     let mut closed = None;
     for number in SOURCES {
+        if closed.is_some() {
+            std::thread::sleep(PAUSE.min(deadline.remaining()));
+        }
         match attempt(address, number, deadline.at_most(CLIENT_TIMEOUT)) {
             Reached::Authentication(methods) => return Probe { authentication: Some(methods), ..probe },
             Reached::Unknown(why) => return Probe { proof_detail: Some(why), ..probe },

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::host::deadline::Deadline;
 use crate::model::printable::printable;
@@ -10,9 +11,13 @@ use crate::model::printable::printable;
 /// More descriptors of one process are not looked at: a server that listens opens its socket early.
 const DESCRIPTORS_MAX: usize = 4096;
 
-/// `nginx 812`, by the inode of the socket. A process's program names it, which it cannot choose as it likes; a
+/// For the whole lookup.
+const LIMIT: Duration = Duration::from_millis(500);
+
+/// `nginx 812`, by the inode of the socket, of root's processes. A process's program names it, which it cannot choose as it likes; a
 /// process that cannot be read is left out.
 pub fn holders(sockets: &BTreeSet<u64>, deadline: Deadline) -> BTreeMap<u64, String> {
+    let deadline = deadline.at_most(LIMIT);
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         if found.len() == sockets.len() || deadline.has_passed() {
@@ -20,6 +25,11 @@ pub fn holders(sockets: &BTreeSet<u64>, deadline: Deadline) -> BTreeMap<u64, Str
         }
         let name = entry.file_name();
         let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
+        // The directory itself belongs to the effective user, whether the process is dumpable or not: users' processes stay
+        // unread.
+        if !rustix::fs::stat(entry.path()).is_ok_and(|facts| facts.st_uid == 0) {
+            continue;
+        }
         let descriptors = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().take(DESCRIPTORS_MAX);
         for descriptor in descriptors.flatten() {
             let Some(inode) = socket(&descriptor.path()).filter(|inode| sockets.contains(inode)) else { continue };
@@ -42,7 +52,6 @@ fn socket(descriptor: &Path) -> Option<u64> {
 mod tests {
     use super::*;
     use std::net::TcpListener;
-    use std::time::Duration;
 
     #[test]
     fn the_program_that_holds_a_socket_is_named() {

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod processes;
 pub mod server;
 pub mod trials;
+mod unit_settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

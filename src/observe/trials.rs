@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::options::{are_known, options};
 use super::policy::{self, POLICY_RC_D};
-use super::{control_group, package, server};
+use super::{control_group, package, server, unit_settings};
 use crate::host::deadline::Deadline;
 use crate::model::names::{SERVICE, SOCKET};
 use crate::model::snapshot::{Instance, Snapshot};
@@ -34,6 +34,8 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
         }
         _ => server::try_program(program, &options, deadline),
     };
+    let files = texts(&unit.files);
+    let handshake = unit_settings::hindrance(&files).map_or(handshake, Check::Failed);
     let of_socket = instance.socket.tcp_addresses().filter(|_| !instance.socket.free_bind);
     let bindable = of_socket.chain(declared.iter().flatten().map(|(address, _)| *address));
     Trial {
@@ -45,7 +47,7 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
         package: package::package(program, deadline),
         options,
         // What cannot be read of its environment may be a rule, too.
-        service_files: if are_known(unit) { texts(&unit.files) } else { Vec::new() },
+        service_files: if are_known(unit) { files } else { Vec::new() },
         socket_files: texts(&instance.socket.files),
         other_processes: other_processes(snapshot, instance),
         policy: if ask_policy { policy(snapshot, instance, deadline) } else { Policy::Allows },

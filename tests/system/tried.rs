@@ -245,3 +245,45 @@ fn a_server_that_lets_root_in_without_a_password() {
     machine.sh("sshd-mend check").warns(0, &["a client gets as far as authentication (none)"]);
     machine.wait_until("no session is left", |machine| machine.sh("pgrep -x sshd-session").status != 0);
 }
+
+/// systemd could not start the unit again, with whatever program: nothing is terminated.
+#[test]
+fn a_setting_without_which_the_unit_cannot_start() {
+    let machine = Machine::with_package("trixie");
+    machine.replace_program("/usr/sbin/sshd");
+    for setting in ["EnvironmentFile=/etc/nothing", "WorkingDirectory=/nothing", "User=nobody"] {
+        machine.drop_in("ssh.service", &format!("[Service]\n{setting}"));
+        machine.sh("sshd-mend check").warns(1, &[setting, "repair would refuse"]);
+        machine.sh("rm -f /run/sshd-mend/notice; sshd-mend hook").warns(0, &[setting]);
+        machine.sh("sshd-mend repair").warns(1, &[setting, "REFUSED"]);
+        machine.assert_login();
+    }
+    machine.remove_drop_in("ssh.service");
+    machine.sh("sshd-mend repair").ok();
+    machine.assert_login();
+}
+
+/// What has been repaired and comes back is told again at once.
+#[test]
+fn a_mistake_that_comes_back_is_told_again() {
+    let machine = Machine::with_package("trixie");
+    for _ in 0..2 {
+        machine.sh(MISTAKE).ok();
+        machine.sh("sshd-mend hook").warns(0, &[COMPLAINT]);
+        assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+        machine.sh("rm /etc/ssh/sshd_config.d/mistake.conf").ok();
+        assert_eq!(machine.sh("sshd-mend hook").ok().stdout, "");
+    }
+}
+
+/// An address that this machine does not have, and a mask.
+#[test]
+fn a_restart_that_could_bind_nothing_or_is_masked() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("echo 'ListenAddress 192.0.2.1' >/etc/ssh/sshd_config.d/x.conf").ok();
+    machine.sh("sshd-mend check").warns(1, &["would not start again", "192.0.2.1"]);
+    machine.sh("sshd-mend hook").warns(0, &["192.0.2.1"]);
+    machine.sh("rm /etc/ssh/sshd_config.d/x.conf; sshd-mend check").ok();
+    machine.sh("systemctl -q disable --now ssh.service; systemctl -q enable --now ssh.socket; systemctl -q mask ssh.service").ok();
+    machine.sh("sshd-mend check").warns(2, &["will not start for the next connection", "masked"]);
+}
