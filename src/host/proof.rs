@@ -98,6 +98,9 @@ fn host(address: SocketAddr) -> String {
 fn reached(finished: &Finished) -> Reached {
     let denied =
         finished.output.lines().find_map(|line| line.split_once(": Permission denied (")?.1.strip_suffix(")."));
+    if denied == Some("") {
+        return Reached::Closed("the server offers no method of authentication".to_owned());
+    }
     if let Some(methods) = denied {
         return Reached::Authentication(methods.split(',').map(printable).collect());
     }
@@ -127,6 +130,8 @@ mod tests {
             said(255, "root@127.0.0.1: Permission denied (publickey,password).\n"),
             Reached::Authentication(vec!["publickey".into(), "password".into()])
         );
+        let nothing = said(255, "root@127.0.0.1: Permission denied ().");
+        assert_eq!(nothing, Reached::Closed("the server offers no method of authentication".to_owned()));
         let none = "unix_listener: cannot bind to path /proc/x: No such file or directory\nCould not request local forwarding.\n";
         assert_eq!(said(255, none), Reached::Authentication(vec!["none".into()]));
         for words in ["Connection closed by 127.0.0.1 port 22", "Connection reset by 127.0.0.1 port 22"] {
