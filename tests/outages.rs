@@ -11,6 +11,7 @@ use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::Process;
 use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::unit::{ActiveState, Enablement, Unit};
+use std::time::Duration;
 use support::*;
 
 const START_SERVICE: &str = "reset-failed ssh.service, start ssh.service, probe 0.0.0.0:22, probe [::]:22";
@@ -249,6 +250,29 @@ fn what_somebody_stopped_is_critical_and_stays_stopped() {
         assert_eq!(decided(&planned(&machine, &ready(), trigger)), "");
     }
     assert_eq!(findings(&machine), [("stopped", Critical)]);
+}
+
+/// What was started by hand is no reason to start what somebody stopped.
+#[test]
+fn a_socket_that_was_started_by_hand_and_has_failed_is_named() {
+    let mut machine = nobody("inactive", "dead", "enabled");
+    machine.instances[0].socket = unit("ssh.socket", "failed", "failed", "disabled");
+    assert_eq!(findings(&machine), [("stopped", Critical)]);
+    let message = &diagnose(&machine).findings[0].message;
+    assert!(message.ends_with("; ssh.socket, which is not enabled, has failed"), "{message}");
+}
+
+/// systemd is at it, and it takes some hundred milliseconds unless something is wrong.
+#[test]
+fn what_is_being_started_is_a_warning_and_soon_critical() {
+    for (seconds, severity) in [(0, Warning), (14, Warning), (15, Critical)] {
+        let mut machine = nobody("activating", "start", "enabled");
+        machine.instances[0].service.starting_for = Some(Duration::from_secs(seconds));
+        assert_eq!(findings(&machine), [("starting", severity)], "{seconds} s");
+        for trigger in [Trigger::Repair, Trigger::Hook] {
+            assert_eq!(decided(&planned(&machine, &ready(), trigger)), "");
+        }
+    }
 }
 
 #[test]

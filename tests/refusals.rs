@@ -42,6 +42,7 @@ const ROWS: &[Row] = &[
     (RefusalCode::BinaryMissing, |machine, _| machine.instances[0].program.file = None),
     (RefusalCode::PackageUnconfigured, |_, trials| of_main(trials).package = Package::Unconfigured("unpacked".into())),
     (RefusalCode::ConfigInvalid, |_, trials| of_main(trials).config = Check::Failed("line 3: Bad".into())),
+    (RefusalCode::UnitWouldNotStart, |_, trials| of_main(trials).start_hindrance = Some("seen".into())),
     (RefusalCode::BinaryUnusable, |_, trials| of_main(trials).handshake = Check::Failed("closed".into())),
     (RefusalCode::BinaryUnusable, |_, trials| trials.clear()),
     (RefusalCode::TimedOut, |_, trials| of_main(trials).timed_out = true),

@@ -70,6 +70,47 @@ fn it_is_critical_where_systemd_holds_the_socket() {
     assert_eq!(codes(&judged(&waiting(), &later)), []);
 }
 
+/// Whatever its program is like, systemd would not start it.
+#[test]
+fn a_unit_that_systemd_would_not_start() {
+    let mut hindered = ready();
+    trial(&mut hindered, "ssh.service").start_hindrance = Some("ConditionPathExists=/x does not hold".into());
+    let found = judged(&healthy(), &hindered);
+    assert_eq!(codes(&found), [("would-not-restart", Severity::Warning)]);
+    assert!(found.findings[0].message.ends_with("ConditionPathExists=/x does not hold"), "{found:?}");
+    assert_eq!(codes(&judged(&waiting(), &hindered)), [("would-not-restart", Severity::Critical)]);
+}
+
+/// It decides whether the next connection is served, and running it is not this program's business.
+#[test]
+fn a_command_that_decides_about_the_start_is_not_known() {
+    let mut conditional = ready();
+    trial(&mut conditional, "ssh.service").exec_condition = true;
+    assert_eq!(codes(&judged(&waiting(), &conditional)), [("not-examined", Severity::Warning)]);
+    assert_eq!(codes(&judged(&healthy(), &conditional)), []);
+}
+
+/// The configuration was changed, and sshd was not restarted since.
+#[test]
+fn addresses_that_the_next_start_would_change() {
+    let mut moved = ready();
+    trial(&mut moved, "ssh.service").own_addresses = Some(addresses(&["0.0.0.0:2222", "[::]:2222"]));
+    let found = judged(&healthy(), &moved);
+    assert_eq!(codes(&found), [("would-not-restart", Severity::Warning)]);
+    assert!(found.findings[0].message.contains("no longer 0.0.0.0:22, [::]:22"), "{found:?}");
+    let mut more = ready();
+    let own = Some(addresses(&["0.0.0.0:22", "[::]:22", "0.0.0.0:2222"]));
+    trial(&mut more, "ssh.service").own_addresses = own;
+    assert_eq!(codes(&judged(&healthy(), &more)), [], "nothing is lost");
+    let mut taken = healthy();
+    taken.foreign = sockets(&["0.0.0.0:2222"]);
+    let found = judged(&taken, &more);
+    assert_eq!(codes(&found), [("would-not-restart", Severity::Warning)]);
+    assert!(found.findings[0].message.contains("could not serve what another program holds"), "{found:?}");
+    // Its addresses are those of its socket.
+    assert_eq!(codes(&judged(&waiting(), &moved)), []);
+}
+
 /// The plan says what is wrong with a program that is to take over.
 #[test]
 fn a_refusal_is_not_said_twice() {
@@ -148,7 +189,7 @@ fn an_sshd_of_another_unit_that_serves_is_kept() {
     let plan = planned(&machine, &ready(), Trigger::Repair);
     let (_, refusal) = plan.refusals().next().expect("a refusal");
     assert_eq!(refusal.code, RefusalCode::ForeignListener);
-    let advice = "systemctl stop sshd-2222.service; systemctl start ssh.service";
+    let advice = "systemctl stop sshd-2222.service; systemctl start ssh.service'";
     assert!(refusal.advice.ends_with(advice), "{refusal:?}");
 }
 

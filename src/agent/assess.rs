@@ -25,6 +25,8 @@ pub enum Scope {
     Listeners,
     /// What a repair needs to know.
     Repair,
+    /// The state after a repair, which has just started these instances anew.
+    Repaired { started: Vec<String> },
     /// What there is a reason to try: the hook runs dozens of times a day, and each probe is a line in sshd's log. `passed`:
     /// of what the programs were made that passed the last time.
     Changed { passed: Bases },
@@ -64,7 +66,7 @@ impl Assessment {
         }
         let (to_probe, depth) = match scope {
             Scope::Everything => (listeners(&snapshot).map(|process| process.pid).collect(), Depth::Proof),
-            Scope::Listeners | Scope::Repair => {
+            Scope::Listeners | Scope::Repair | Scope::Repaired { .. } => {
                 (listeners(&snapshot).map(|process| process.pid).collect(), Depth::OneAddress)
             }
             Scope::Changed { .. } => (suspects(&snapshot), Depth::OneAddress),
@@ -76,7 +78,10 @@ impl Assessment {
         let mut passed = Bases::new();
         if *scope != Scope::Repair {
             let in_service = instances_in_service(&snapshot, &needed).into_iter();
-            let based = in_service.filter_map(|name| Some((basis(snapshot.instance(&name)?), name)));
+            let is_proven = |name: &String| matches!(scope, Scope::Repaired { started } if started.contains(name));
+            let based = in_service
+                .filter(|name| !is_proven(name))
+                .filter_map(|name| Some((basis(snapshot.instance(&name)?), name)));
             let (unchanged, changed): (Vec<_>, Vec<_>) = based.partition(|(basis, name)| match scope {
                 Scope::Changed { passed } => passed.get(name) == Some(basis),
                 _ => false,

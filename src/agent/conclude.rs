@@ -3,9 +3,9 @@
 use super::assess::Assessment;
 use super::repair_unit::FollowError;
 use super::run::Run;
-use crate::model::diagnosis::{Diagnosis, Exclusion, Severity};
-use crate::model::execution::{End, Execution, Failure};
-use crate::model::plan::Decision;
+use crate::model::diagnosis::{Diagnosis, Exclusion, Finding, FindingCode, Listener, Severity};
+use crate::model::execution::{End, Execution, Failure, Success};
+use crate::model::plan::{Decision, Step};
 use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
@@ -25,6 +25,8 @@ impl Run<'_> {
         let acted = execution.steps().next().is_some();
         let mut outcome = self.outcome(first, last);
         outcome.done = execution.steps().map(Done::from).collect();
+        outcome.findings.extend(found_later(first, last));
+        add_authentication(&mut outcome, execution);
         if let (Some((before, after)), true) = (sessions, acted) {
             outcome.sessions = Sessions { before, after };
         }
@@ -139,6 +141,30 @@ impl Run<'_> {
             events::concluded(outcome, self.task.trigger());
         }
     }
+}
+
+/// The proof that ended a repair had a client go further than the examination after it.
+fn add_authentication(outcome: &mut Outcome, execution: &Execution) {
+    for step in execution.steps() {
+        let (Step::Probe { address }, Ok(Success::Authenticates(methods))) = (&step.step, &step.result) else {
+            continue;
+        };
+        let of_address = |listener: &&mut Listener| listener.addresses.contains(address) && listener.probe.is_ok();
+        for listener in outcome.listeners.iter_mut().filter(of_address) {
+            listener.probe.authentication = Some(methods.clone());
+        }
+    }
+}
+
+/// What was tried only after a repair, since it had to wait for that.
+fn found_later(first: &Assessment, last: &Assessment) -> Vec<Finding> {
+    let by_trial = [FindingCode::WouldNotRestart, FindingCode::NotExamined];
+    let is_new = |finding: &&Finding| {
+        let known = &first.diagnosis.findings;
+        !known.iter().any(|known| known.code == finding.code && known.instance == finding.instance)
+    };
+    let later = last.diagnosis.findings.iter().filter(|finding| by_trial.contains(&finding.code));
+    later.filter(is_new).cloned().collect()
 }
 
 /// The verdict about one instance at the end of a repair.

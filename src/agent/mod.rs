@@ -194,7 +194,11 @@ impl Run<'_> {
             }
         }
         let acted = execution.steps().next().is_some();
-        let last = if acted { assess().ok() } else { None };
+        let last = || {
+            let started = execution.instances.iter().map(|instance| instance.instance.clone()).collect();
+            self.assess_by(&Scope::Repaired { started }, record.as_ref().ok().and_then(Record::intent)).ok()
+        };
+        let last = if acted { last() } else { None };
         let decided = later.as_ref().unwrap_or(&first);
         let last = last.as_ref().unwrap_or(decided);
         self.settle(last);

@@ -2,22 +2,24 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::role::serves_by_itself;
 use super::served::{in_the_way, lost_addresses, named, served_by, unserved};
 use crate::model::address::list;
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
 use crate::model::names::{RECORD, RUNTIME_DIRECTORY};
-use crate::model::plan::{Decision, Plan};
 use crate::model::probe::ProbeResult;
-use crate::model::refusal::RefusalCode;
 use crate::model::snapshot::{Instance, Snapshot};
-use crate::model::trial::{Check, Trial, Trials};
 use crate::model::unit::{ActiveState, LoadState, Unit};
+
+/// systemd has started sshd long before that, unless something is wrong.
+const START_MAX: Duration = Duration::from_secs(15);
 
 /// Everything that is wrong, in no order.
 pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Finding> {
-    let mut findings: Vec<Finding> = listeners.iter().filter_map(about_listener).collect();
+    let mut findings: Vec<Finding> =
+        listeners.iter().filter_map(|listener| about_listener(snapshot, listener)).collect();
     if !snapshot.host.runtime_directory && !listeners.is_empty() {
         // It explains why every connection is closed.
         findings.retain(|finding| finding.code != FindingCode::ListenerDead);
@@ -27,7 +29,7 @@ pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Findi
             instance: None,
             pid: None,
             message: format!(
-                "{RUNTIME_DIRECTORY} is missing: sshd resets every new connection after the client's KEXINIT{}",
+                "{RUNTIME_DIRECTORY} is missing, so sshd closes every new connection in the middle of the key exchange{}",
                 if is_disabled(snapshot) {
                     ". It is not created, since the administrator disabled SSH here"
                 } else {
@@ -43,69 +45,88 @@ pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Findi
     findings
 }
 
-fn about_listener(listener: &Listener) -> Option<Finding> {
-    let pid = listener.pid;
-    let program = if listener.removed { "was removed from disk" } else { "was replaced on disk" };
-    // Where a package run leaves it to a person.
-    let mut advice =
-        if listener.orphan { "sudo sshd-mend repair (open sessions survive)".to_owned() } else { String::new() };
-    let (code, message) = match (listener.stale, &listener.unit) {
-        (true, None) => (
-            FindingCode::StaleOrphan,
-            format!("sshd {pid} runs a program that {program}, and no unit owns this process"),
-        ),
-        (true, Some(unit)) => {
-            (FindingCode::StaleService, format!("sshd {pid} of {unit} runs a program that {program}"))
-        }
-        (false, None) => (
-            FindingCode::Orphan,
-            format!("no unit owns sshd {pid}: the next upgrade of openssh-server may lock everybody out"),
-        ),
-        (false, Some(unit)) if listener.probe.is_dead() => {
-            advice = format!("See: journalctl -u {unit}. When the cause is removed: systemctl restart {unit}");
-            let libraries = match listener.stale_libraries.is_empty() {
-                true => String::new(),
-                false => {
-                    format!("; it uses libraries that were replaced on disk ({})", listener.stale_libraries.join(", "))
-                }
-            };
-            let code = if libraries.is_empty() { FindingCode::ListenerDead } else { FindingCode::StaleLibraries };
-            if code == FindingCode::StaleLibraries {
-                advice = format!("Unless it is said above that it would not start again: systemctl restart {unit}");
-            }
-            (
-                code,
-                format!("sshd {pid} of {unit} closes every new connection, although its program is current{libraries}"),
-            )
-        }
-        (false, Some(unit)) if listener.probe.result == ProbeResult::Inconclusive => {
-            advice = format!("See what keeps it busy or stopped: systemctl status {unit}; journalctl -u {unit}");
-            let message = format!(
-                "sshd {pid} of {unit} is current, but whether it lets anybody in is not known: {}",
-                listener.probe.detail
-            );
-            (FindingCode::NotAnswering, message)
-        }
-        (false, Some(unit)) if !listener.stale_libraries.is_empty() => {
-            advice = format!("At a convenient time: systemctl restart {unit}");
-            let message = format!(
-                "sshd {pid} of {unit} still uses libraries from before an upgrade ({}): their security fixes are not in force",
-                listener.stale_libraries.join(", ")
-            );
-            (FindingCode::StaleLibraries, message)
-        }
-        (false, Some(_)) => return None,
+fn about_listener(snapshot: &Snapshot, listener: &Listener) -> Option<Finding> {
+    let (code, message, advice) = match &listener.unit {
+        None => about_orphan(listener),
+        Some(unit) => about_owned(snapshot, listener, unit)?,
     };
     let severity = match code {
         _ if listener.probe.is_dead() => Severity::Critical,
         FindingCode::StaleLibraries => Severity::Info,
         _ => Severity::Warning,
     };
-    Some(Finding { code, severity, instance: Some(listener.instance.clone()), pid: Some(pid), message, advice })
+    let (instance, pid) = (Some(listener.instance.clone()), Some(listener.pid));
+    Some(Finding { code, severity, instance, pid, message, advice })
+}
+
+fn about_orphan(listener: &Listener) -> (FindingCode, String, String) {
+    let pid = listener.pid;
+    // Where a package run leaves it to a person.
+    let advice = "sudo sshd-mend repair (open sessions survive)".to_owned();
+    match listener.stale {
+        true => {
+            let message = format!("sshd {pid} runs a program that {}, and no unit owns this process", gone(listener));
+            (FindingCode::StaleOrphan, message, advice)
+        }
+        false => {
+            let message = format!("no unit owns sshd {pid}: the next upgrade of openssh-server may lock everybody out");
+            (FindingCode::Orphan, message, advice)
+        }
+    }
+}
+
+fn about_owned(snapshot: &Snapshot, listener: &Listener, unit: &str) -> Option<(FindingCode, String, String)> {
+    let pid = listener.pid;
+    let libraries = listener.stale_libraries.join(", ");
+    let again = restart_of(snapshot, listener);
+    Some(match listener.probe.result {
+        _ if listener.stale => {
+            let message = format!("sshd {pid} of {unit} runs a program that {}", gone(listener));
+            (FindingCode::StaleService, message, String::new())
+        }
+        ProbeResult::Dead if libraries.is_empty() => {
+            let message =
+                format!("sshd {pid} of {unit} closes every new connection, although its program is up to date");
+            let advice = format!("1. See why: sudo journalctl -u {unit}. 2. Remove the cause. 3. {again}");
+            (FindingCode::ListenerDead, message, advice)
+        }
+        ProbeResult::Dead => {
+            let message = format!(
+                "sshd {pid} of {unit} closes every new connection; it uses libraries that were replaced on disk ({libraries})"
+            );
+            (FindingCode::StaleLibraries, message, again)
+        }
+        ProbeResult::Inconclusive => {
+            let message =
+                format!("whether sshd {pid} of {unit} lets anybody in is not known: {}", listener.probe.detail);
+            let advice = format!(
+                "1. See what keeps it busy or stopped: sudo systemctl status {unit}; sudo journalctl -u {unit}. 2. sudo sshd-mend check"
+            );
+            (FindingCode::NotAnswering, message, advice)
+        }
+        _ if !libraries.is_empty() => {
+            let message = format!(
+                "sshd {pid} of {unit} still uses libraries from before an upgrade ({libraries}): their security fixes are not in force"
+            );
+            (FindingCode::StaleLibraries, message, format!("At a convenient time: {again}"))
+        }
+        _ => return None,
+    })
+}
+
+const fn gone(listener: &Listener) -> &'static str {
+    if listener.removed { "was removed from disk" } else { "was replaced on disk" }
+}
+
+/// The command that has systemd restart a listener's unit, and what becomes of the sessions.
+fn restart_of(snapshot: &Snapshot, listener: &Listener) -> String {
+    let spares = snapshot.instance(&listener.instance).is_some_and(|i| i.service.spares_other_processes());
+    let sessions = if spares { "open sessions survive" } else { "this ends the open sessions that it serves" };
+    format!("sudo systemctl restart {} ({sessions})", listener.instance)
 }
 
 /// About one instance. `about`: code, severity, message, advice.
-fn finding(instance: &Instance, about: UnitFinding) -> Finding {
+pub(super) fn finding(instance: &Instance, about: UnitFinding) -> Finding {
     let (code, severity, message, advice) = about;
     Finding { code, severity, instance: Some(instance.name().to_owned()), pid: None, message, advice }
 }
@@ -121,33 +142,33 @@ fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listene
     let mut findings = Vec::new();
     let lost = lost_addresses(snapshot, instance);
     if !lost.is_empty() {
-        let unwanted = format!("If it is not to be served any more: rm {RECORD}/intent");
+        let unwanted = format!("If it is not to be served any more: sudo rm {RECORD}/intent");
         let advice = match serves_by_itself(snapshot, instance) {
             true => format!(
-                "It serves its other addresses, so it is not restarted for that. See why it does not serve this one \
-                 (journalctl -u {}), then: {}. {unwanted}",
+                "It serves its other addresses, so it is not restarted for that. 1. See why it does not serve this one: \
+                 sudo journalctl -u {}. 2. {}. {unwanted}",
                 instance.name(),
                 restart(instance)
             ),
             false if instance.service.load != LoadState::Loaded => unwanted,
             false => String::new(),
         };
-        let message =
-            format!("a repair of {} was interrupted or failed; not served any more: {}", instance.name(), list(&lost));
+        let message = format!(
+            "a repair of {} was interrupted or failed, and {} is not served any more",
+            instance.name(),
+            list(&lost)
+        );
         findings.push(finding((FindingCode::Interrupted, Severity::Critical, message, advice)));
     }
     if let Some(message) = other_program(snapshot, instance, listeners) {
-        let advice = "See `ss -ltnp`; end that program or move it to another port".to_owned();
+        let advice = "1. See what it is: sudo ss -ltnp. 2. End that program, or move it to another port. 3. sudo sshd-mend check".to_owned();
         findings.push(finding((FindingCode::ForeignListener, Severity::Critical, message, advice)));
     } else if lost.is_empty() {
         findings.extend(about_units(snapshot, instance, listeners).map(finding));
     }
     if instance.is_elsewhere() && (instance.service.is_active() || instance.socket.is_active()) {
-        let message = format!(
-            "{} serves in a network namespace of its own, which is not examined: whether a new connection to it gets through is not known",
-            instance.name()
-        );
-        let advice = "Test it from there, with ssh".to_owned();
+        let message = format!("{} serves in a network namespace of its own, which is not examined", instance.name());
+        let advice = "Nothing is known to be wrong with it. To be sure, test a login to its address".to_owned();
         findings.push(finding((FindingCode::NotExamined, Severity::Warning, message, advice)));
     }
     findings
@@ -166,8 +187,8 @@ pub(super) fn is_disabled(snapshot: &Snapshot) -> bool {
 fn restart(instance: &Instance) -> String {
     let [service, socket] = instance.units();
     match instance.uses_socket() && !socket.is_active() {
-        true => format!("systemctl stop {0}; systemctl start {1} {0}", service.name, socket.name),
-        false => format!("systemctl restart {}", service.name),
+        true => format!("sudo sh -c 'systemctl stop {0}; systemctl start {1} {0}'", service.name, socket.name),
+        false => format!("sudo systemctl restart {}", service.name),
     }
 }
 
@@ -181,13 +202,13 @@ fn other_program(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener
     let taken = in_the_way(snapshot, instance);
     let effect = match listeners.is_empty() {
         true => "nobody listens for SSH, because another program holds its address",
-        false => "whoever connects to an address that another program holds does not reach sshd",
+        false => "another program holds an address of sshd, which cannot be reached there",
     };
     (!taken.is_empty()).then(|| format!("{effect}: {}", named(&taken)))
 }
 
 /// What is wrong, how bad that is, a sentence about it, and what to do.
-type UnitFinding = (FindingCode, Severity, String, String);
+pub(super) type UnitFinding = (FindingCode, Severity, String, String);
 
 fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener]) -> Option<UnitFinding> {
     let [service, socket] = instance.units();
@@ -198,7 +219,7 @@ fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener])
     if is_owned && socket.is_enabled() && !socket.is_active() && at_rest {
         let message = format!("{} is enabled but not active, and sshd serves by itself", socket.name);
         let advice = format!(
-            "Nothing has to be done. To have the socket back, in one line: systemctl stop {service}; systemctl start {socket} || systemctl start {service}",
+            "Nothing has to be done. To have the socket back: sudo sh -c 'systemctl stop {service}; systemctl start {socket} || systemctl start {service}'",
             service = service.name,
             socket = socket.name
         );
@@ -220,20 +241,30 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
     let declared: BTreeSet<SocketAddr> = socket.tcp_addresses().collect();
     if socket.active == ActiveState::Active && !declared.is_empty() && unserved(&declared, &served) == declared {
         let message = format!(
-            "{} is active, but nothing listens at its addresses ({}): a reload that changes them closes them",
+            "{} is active, but nothing listens at {}: systemd closed the socket, as it does when a reload changes its addresses",
             socket.name,
             list(&declared)
         );
         return Some((FindingCode::SocketDeaf, Severity::Critical, message, String::new()));
     }
+    if service.active == ActiveState::Activating && served.is_empty() {
+        let seconds = service.starting_for.unwrap_or_default().as_secs();
+        let severity = if seconds < START_MAX.as_secs() { Severity::Warning } else { Severity::Critical };
+        let message = format!("systemd has been starting {} for {seconds} s, and nobody listens yet", service.name);
+        let advice = format!(
+            "1. Look again in a moment: sudo sshd-mend check. 2. If that says the same: sudo journalctl -u {}",
+            service.name
+        );
+        return Some((FindingCode::Starting, severity, message, advice));
+    }
     if service.active == ActiveState::Active && !is_owned && !(socket.is_active() && socket.accept) {
         let message = format!(
-            "{} is active, but no listener of it is seen: its program may not be the one that it starts now ({})",
+            "{} is active, but no listener of it is seen, so whether new connections get through is not known: what runs may not be the program that it starts now ({})",
             service.name,
             instance.program.path.display()
         );
         let advice = format!(
-            "See: systemctl status {0}; ss -ltnp. Then, if its ExecStart= is right: systemctl restart {0}",
+            "1. See what listens: sudo ss -ltnp; sudo systemctl status {0}. 2. If its ExecStart= is right: sudo systemctl restart {0}",
             service.name
         );
         return Some((FindingCode::Unseen, Severity::Warning, message, advice));
@@ -246,8 +277,8 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
     if missing.is_empty() || snapshot.is_main(instance) {
         return None;
     }
-    let message = format!("{} does not serve everything that it declares: {} is missing", service.name, list(&missing));
-    let advice = format!("See why (journalctl -u {0}), then: systemctl restart {0}", service.name);
+    let message = format!("{} does not serve {}, which it declares", service.name, list(&missing));
+    let advice = format!("1. See why: sudo journalctl -u {0}. 2. sudo systemctl restart {0}", service.name);
     Some((FindingCode::InstanceDown, Severity::Critical, message, advice))
 }
 
@@ -269,8 +300,16 @@ fn about_idle_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Liste
         false => others.join(" and "),
     };
     if failed.is_empty() {
-        let message = format!("{nobody}: {name} is enabled, but somebody stopped it", name = unit.name);
-        let advice = format!("If SSH is wanted here: systemctl start {}. A repair leaves it as it is", unit.name);
+        // It was started by hand, so it is not what a repair starts.
+        let by_hand = instance.units().into_iter().find(|unit| unit.has_failed());
+        let by_hand = by_hand.map(|unit| format!("; {}, which is not enabled, has failed", unit.name));
+        let name = &unit.name;
+        let message = format!("{nobody}: {name} is enabled, but somebody stopped it{}", by_hand.unwrap_or_default());
+        let first = match unit.can_start {
+            true => String::new(),
+            false => format!("remove RefuseManualStart= (sudo systemctl edit {name}); then: "),
+        };
+        let advice = format!("If SSH is wanted here: {first}sudo systemctl start {name}. A repair leaves it as it is");
         return Some((FindingCode::Stopped, Severity::Critical, message, advice));
     }
     let have = if failed.len() > 1 { "have" } else { "has" };
@@ -285,47 +324,4 @@ fn about_idle_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Liste
 /// Another instance's listener, which may be the only one.
 fn others_serve(listener: &Listener) -> String {
     format!("sshd {} of {} serves {}", listener.pid, listener.instance, list(&listener.addresses))
-}
-
-/// Whether instances would start again whose program was tried, unless the plan says that already.
-pub(super) fn about_trials(snapshot: &Snapshot, trials: &Trials, plan: &Plan) -> Vec<Finding> {
-    let by_trial = [RefusalCode::ConfigInvalid, RefusalCode::BinaryMissing, RefusalCode::BinaryUnusable];
-    let is_said = |instance: &&Instance| match plan.of(instance.name()).map(|plan| &plan.decision) {
-        Some(Decision::Replace(_)) => true,
-        Some(Decision::Refuse(refusal)) => by_trial.contains(&refusal.code),
-        _ => false,
-    };
-    // Only what serves can stop serving with the next start.
-    let serves = |instance: &&Instance| instance.service.is_active() || instance.socket.is_active();
-    let tried = snapshot.instances.iter().filter(|instance| serves(instance) && !is_said(instance));
-    tried.filter_map(|instance| Some(finding(instance, about_trial(instance, trials.get(instance.name())?)?))).collect()
-}
-
-fn about_trial(instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
-    let name = instance.name();
-    let failed = [&trial.config, &trial.handshake].into_iter().find_map(|check| match check {
-        Check::Failed(complaint) => Some(complaint.clone()),
-        Check::Passed | Check::NeedsRuntimeDirectory => None,
-    });
-    // sshd binds what it can, and ends where that is nothing.
-    let own = trial.own_addresses.as_ref().filter(|_| !instance.uses_socket());
-    let unbound = own.filter(|own| !own.is_empty() && own.is_subset(&trial.unassigned));
-    let unbound = unbound.map(|own| format!("no network interface has {}", list(own)));
-    let is_masked = instance.service.load == LoadState::Masked && !instance.socket.accept;
-    let masked = is_masked.then(|| format!("it is masked (systemctl unmask {name})"));
-    let complaint = masked.clone().or(failed).or(unbound)?;
-    let is_tried = instance.service.sshd().is_some() || instance.service.exec_start.is_none();
-    if masked.is_none() && (trial.timed_out || !is_tried) {
-        let message = format!("whether {name} would start again could not be tried: {complaint}");
-        let advice = format!("Before you restart it, make sure that you have another way in: systemctl restart {name}");
-        return Some((FindingCode::NotExamined, Severity::Warning, message, advice));
-    }
-    let advice = format!("Correct it, and do not restart {name} before; then: sudo sshd-mend check");
-    // The next connection makes systemd start it, and the failure takes the socket down.
-    let waits = instance.socket.is_active() && !instance.service.is_active();
-    let (severity, message) = match waits {
-        true => (Severity::Critical, format!("{name} will not start for the next connection: {complaint}")),
-        false => (Severity::Warning, format!("{name} would not start again: {complaint}")),
-    };
-    Some((FindingCode::WouldNotRestart, severity, message, advice))
 }

@@ -11,6 +11,7 @@ mod replacement;
 mod rescue;
 pub mod role;
 pub mod served;
+mod would_restart;
 
 pub use diagnosis::diagnose;
 pub use plan::{instances_in_service, instances_to_try, judge_trials, plan};

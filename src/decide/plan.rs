@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::findings::{about_trials, is_disabled};
+use super::findings::is_disabled;
 use super::needs::{has_orphan, needs_replacement, orphans};
 use super::refusals::{by_dependents, by_host, by_policy, by_units};
 use super::replacement::replacement;
 use super::role::{is_listener, owns};
 use super::served::{foreign_listener, in_the_way, lost_addresses};
+use super::would_restart::about_trials;
 use crate::model::address::collide;
 use crate::model::diagnosis::{Diagnosis, FindingCode};
 use crate::model::intent::InstanceIntent;
@@ -158,7 +159,12 @@ fn decide(
     }
     let Some(trial) = trials.get(instance.name()) else {
         return Decision::Refuse(match instance.is_elsewhere() {
-            true => RefusalCode::AddressesNotCovered.because("it serves in a network namespace of its own"),
+            true => {
+                let refusal = RefusalCode::AddressesNotCovered.because("it serves in a network namespace of its own");
+                let advice =
+                    "From a session that you keep open: sudo systemctl restart UNIT; then test a login".to_owned();
+                crate::model::refusal::Refusal { advice, ..refusal }
+            }
             false => RefusalCode::BinaryUnusable.because("it was not tried"),
         });
     };

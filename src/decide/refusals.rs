@@ -40,7 +40,7 @@ pub(super) fn by_dependents(snapshot: &Snapshot, instance: &Instance) -> Result<
     let Some(dependent) = units.next() else { return Ok(()) };
     let what = format!("systemd stops {} whenever it stops {}", dependent.name, instance.name());
     let advice = format!(
-        "Remove PartOf=, Requires= or BindsTo={0} (systemctl edit {1}), or restart both by hand: systemctl restart {0}",
+        "Remove PartOf=, Requires= or BindsTo={0} (sudo systemctl edit {1}), or restart both by hand: sudo systemctl restart {0}",
         instance.name(),
         dependent.name
     );
@@ -76,7 +76,7 @@ pub(super) fn by_units(units: &[&Unit]) -> Result<(), Refusal> {
         }
         if !unit.can_start {
             let what = format!("{} may not be started by hand (RefuseManualStart=)", unit.name);
-            let advice = format!("Remove that setting (systemctl edit {}), then run: sshd-mend repair", unit.name);
+            let advice = format!("1. Remove that setting: sudo systemctl edit {}. 2. sudo sshd-mend repair", unit.name);
             return Err(Refusal { advice, ..RefusalCode::NothingToStart.because(&what) });
         }
         // The job of a unit that systemd is about to start again is nobody's request.
@@ -137,6 +137,9 @@ pub(super) fn by_program(instance: &Instance, trial: &Trial) -> Result<(), Refus
     }
     if let Check::Failed(words) = &trial.config {
         return Err(RefusalCode::ConfigInvalid.because(words));
+    }
+    if let Some(why) = &trial.start_hindrance {
+        return Err(RefusalCode::UnitWouldNotStart.because(why));
     }
     if let Check::Failed(words) = &trial.handshake {
         return Err(RefusalCode::BinaryUnusable.because(words));

@@ -123,8 +123,8 @@ fn with_way_out(refusal: Refusal, instance: &Instance, orphans: &[&Process]) -> 
     }
     let pids = orphans.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(" ");
     let advice = format!(
-        "If openssh-server was removed on purpose, end what it left behind: kill {pids} (open sessions survive). \
-         Otherwise install it again"
+        "If openssh-server was removed on purpose, end what it left behind: sudo kill {pids} (open sessions survive). \
+         Otherwise: sudo apt-get install openssh-server"
     );
     Refusal { advice, ..refusal }
 }
@@ -150,20 +150,22 @@ fn by_coverage(
     bound: &BTreeSet<SocketAddr>,
 ) -> Result<(), Refusal> {
     let Some(coverage) = coverage else {
-        // Examined again once /run/sshd is there.
-        return match trial.needs_runtime_directory() {
-            true => Ok(()),
-            false => {
-                let what = "sshd -T does not tell which addresses it would serve";
-                Err(RefusalCode::AddressesNotCovered.because(what))
-            }
-        };
+        // Examined again once /run/sshd is there. Where nobody serves, a start can lose nothing.
+        if trial.needs_runtime_directory() || reached_at.is_empty() {
+            return Ok(());
+        }
+        let what = "`sshd -T` does not tell which addresses it would serve";
+        return Err(RefusalCode::AddressesNotCovered.because(what));
     };
     let sockets: Vec<ListenSocket> = replaced.iter().flat_map(|process| process.sockets.iter().copied()).collect();
     let mut missing = coverage.missing(reached_at);
     missing.extend(coverage.missing_of(&sockets));
     if !missing.is_empty() {
-        return Err(RefusalCode::AddressesNotCovered.because(&list(&missing)));
+        let refusal = RefusalCode::AddressesNotCovered.because(&list(&missing));
+        return Err(match replaced.first() {
+            Some(process) => refusal.about_process(process.pid),
+            None => refusal,
+        });
     }
     // sshd binds what it can; a socket unit fails as a whole.
     let unassigned: BTreeSet<SocketAddr> = coverage.addresses().intersection(&trial.unassigned).copied().collect();

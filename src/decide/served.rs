@@ -115,8 +115,8 @@ pub(super) fn foreign_listener(holders: &[Holder<'_>]) -> Refusal {
         _ => format!("kill {}", serving.pid),
     };
     let advice = format!(
-        "Keep the sshd that serves until UNIT can start: see why it failed (journalctl -u UNIT), correct that, then in one line: \
-         {end}; systemctl start UNIT"
+        "Keep the sshd that serves until UNIT can start. 1. See why UNIT failed: sudo journalctl -u UNIT. 2. Correct that. 3. In \
+         one line: sudo sh -c '{end}; systemctl start UNIT'"
     );
     Refusal { advice, ..refusal }
 }

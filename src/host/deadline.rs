@@ -1,5 +1,6 @@
 //! The time that a run may take, on the monotonic clock: a jump of the wall clock neither ends it nor makes it hang.
 
+use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, Instant};
 
 /// A point in time after which nothing is waited for any more.
@@ -26,4 +27,11 @@ impl Deadline {
     pub fn has_passed(self) -> bool {
         self.remaining().is_zero()
     }
+}
+
+/// The time that has passed since a moment of CLOCK_MONOTONIC in microseconds, as systemd writes it.
+pub fn elapsed_since(micros: u64) -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()).saturating_sub(Duration::from_micros(micros))
 }

@@ -25,6 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
 /// Between two attempts: a restart of sshd takes about 100 ms.
 const PAUSE_BETWEEN_ATTEMPTS: Duration = Duration::from_millis(300);
+/// The attempt that comes from 127.0.0.1, which may be the only address that hosts.allow lets in.
+const SHARED_SOURCE: u32 = 1;
 const HOSTS_DENY: &str = "/etc/hosts.deny";
 const HOSTS_ALLOW: &str = "/etc/hosts.allow";
 
@@ -36,7 +38,10 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
     }
     let mut closed = String::new();
     let mut is_denied = false;
-    for number in 0..ATTEMPTS {
+    let mut closes = 0;
+    let mut attempts = ATTEMPTS;
+    let mut number = 0;
+    while number < attempts {
         if number > 0 {
             std::thread::sleep(PAUSE_BETWEEN_ATTEMPTS.min(deadline.remaining()));
         }
@@ -53,17 +58,24 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
         };
         match handshake(&mut stream, limit) {
             Attempt::Kexinit(banner) => return Probe::new(ProbeResult::Ok, banner),
-            Attempt::Refused(text) => return inconclusive(format!("refused with \"{text}\"")),
+            // PerSourcePenalties for 127.0.0.1, which everybody here comes from: it says nothing about the listener.
+            Attempt::Refused(_) if number == SHARED_SOURCE && closes > 0 => attempts += 1,
+            Attempt::Refused(text) => return inconclusive(refused(&text)),
             // libwrap may keep whom it denies for as long as an attempt takes.
-            Attempt::Unclear(_) if number + 1 < ATTEMPTS && may_be_denied() => is_denied = true,
+            Attempt::Unclear(_) if number + 1 < attempts && may_be_denied() => is_denied = true,
             Attempt::Unclear(what) => return inconclusive(what),
             Attempt::Closed(Some(banner)) => {
-                closed = format!("new connections are closed after the client's KEXINIT (banner {banner})");
+                closes += 1;
+                closed = format!("new connections are closed in the middle of the key exchange (banner {banner})");
             }
             // hosts_access(5): whom it denies is closed out at once, whatever the listener is like.
             Attempt::Closed(None) if may_be_denied() => is_denied = true,
-            Attempt::Closed(None) => closed = "new connections are closed before a banner".to_owned(),
+            Attempt::Closed(None) => {
+                closes += 1;
+                closed = "new connections are closed before a banner".to_owned();
+            }
         }
+        number += 1;
     }
     if is_denied {
         return inconclusive(format!("closed before a banner, and {HOSTS_DENY} or {HOSTS_ALLOW} denies some clients"));
@@ -88,6 +100,20 @@ fn has_rule(path: &Path, is_it: impl Fn(&str) -> bool) -> bool {
         }
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
+}
+
+/// sshd's words, and what they mean (srclimit_check_allow and drop_connection, sshd.c).
+fn refused(text: &str) -> String {
+    let meaning = match text {
+        text if text.contains("MaxStartups") => {
+            ": too many connections wait for authentication (MaxStartups in sshd_config(5))"
+        }
+        text if text.starts_with("Not allowed") => {
+            ": sshd makes this source address wait (PerSourcePenalties in sshd_config(5))"
+        }
+        _ => "",
+    };
+    format!("it refuses with \"{text}\"{meaning}")
 }
 
 fn inconclusive(detail: String) -> Probe {
@@ -133,9 +159,9 @@ fn connect_to(to: SocketAddr, number: u32, deadline: Deadline) -> io::Result<Tcp
     let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let socket: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     match to {
-        // The second one comes from 127.0.0.1, which may be the only address that hosts.allow lets in: whom it denies, libwrap
-        // keeps for 5 s (clean_exit.c). If the address cannot be had, the kernel's choice will do.
-        SocketAddr::V4(to) if *to.ip() == Ipv4Addr::LOCALHOST && number != 1 => {
+        // Whom hosts.allow denies, libwrap keeps for 5 s (clean_exit.c). If the address cannot be had, the kernel's choice will
+        // do.
+        SocketAddr::V4(to) if *to.ip() == Ipv4Addr::LOCALHOST && number != SHARED_SOURCE => {
             let _ = bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source(number), 0)));
         }
         // From the address itself: one that has moved to another host must not be probed there.

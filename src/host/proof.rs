@@ -30,34 +30,32 @@ const SOURCES: [Option<u32>; 2] = [Some(7), None];
 enum Reached {
     /// The server offers these methods.
     Authentication(Vec<String>),
-    /// The server closed the connection before: the client's words.
-    Closed(String),
-    /// Something else kept it, which says nothing about the server: the client's words.
-    Unknown(String),
+    /// Not that far: the client's words.
+    NotSoFar(String),
+    /// There is no client here.
+    NoClient,
 }
 
-/// Adds to a probe that got through how far a client gets at `address`. One that is disconnected twice before authentication
-/// is a reason to look, and no proof that everybody is: a Match block may refuse this client (RefuseConnection in
-/// sshd_config(5)), and whoever fills MaxStartups can have connections dropped.
+/// Adds to a probe that got through how far a client gets at `address`. One that twice gets no further than the key exchange is
+/// a reason to look, and no proof that everybody is kept out: a Match block may refuse this client (RefuseConnection in
+/// sshd_config(5)), its algorithms may not suit the server, and whoever fills MaxStartups can have connections dropped.
 pub fn prove(probe: Probe, address: SocketAddr, deadline: Deadline) -> Probe {
-    let mut closed = None;
-    for number in SOURCES {
-        if closed.is_some() {
+    let mut words = String::new();
+    for (attempt_before, number) in SOURCES.into_iter().enumerate() {
+        if attempt_before > 0 {
             std::thread::sleep(PAUSE.min(deadline.remaining()));
         }
         match attempt(address, number, deadline.at_most(CLIENT_TIMEOUT)) {
             Reached::Authentication(methods) => return Probe { authentication: Some(methods), ..probe },
-            Reached::Unknown(why) => return Probe { proof_detail: Some(why), ..probe },
-            Reached::Closed(why) => closed = Some(why),
+            Reached::NoClient => {
+                let why = format!("{CLIENT} is not installed, so no client was tried");
+                return Probe { proof_detail: Some(why), ..probe };
+            }
+            Reached::NotSoFar(why) => words = why,
         }
     }
-    match closed {
-        Some(why) => {
-            let detail = format!("a client is disconnected before authentication ({why}; banner {})", probe.detail);
-            Probe::new(ProbeResult::Inconclusive, detail)
-        }
-        None => probe,
-    }
+    let detail = format!("a client does not get as far as authentication ({words}; banner {})", probe.detail);
+    Probe::new(ProbeResult::Inconclusive, detail)
 }
 
 fn attempt(address: SocketAddr, number: Option<u32>, deadline: Deadline) -> Reached {
@@ -79,10 +77,11 @@ fn attempt(address: SocketAddr, number: Option<u32>, deadline: Deadline) -> Reac
     ];
     match command::run(Path::new(CLIENT), &arguments, deadline) {
         Ok(finished) => reached(&finished),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Reached::Unknown(format!("{CLIENT} is not installed, so no client was tried"))
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Reached::NoClient,
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Reached::NotSoFar(format!("it got no further within {} s", CLIENT_TIMEOUT.as_secs()))
         }
-        Err(error) => Reached::Unknown(format!("{CLIENT}: {error}")),
+        Err(error) => Reached::NotSoFar(format!("{CLIENT}: {error}")),
     }
 }
 
@@ -94,12 +93,12 @@ fn host(address: SocketAddr) -> String {
     }
 }
 
-/// What the client said (ssh_userauth2 and input_userauth_failure in sshconnect2.c, sshpkt_fatal in packet.c).
+/// What the client said (input_userauth_failure in sshconnect2.c).
 fn reached(finished: &Finished) -> Reached {
     let denied =
         finished.output.lines().find_map(|line| line.split_once(": Permission denied (")?.1.strip_suffix(")."));
     if denied == Some("") {
-        return Reached::Closed("the server offers no method of authentication".to_owned());
+        return Reached::NotSoFar("the server offers no method of authentication".to_owned());
     }
     if let Some(methods) = denied {
         return Reached::Authentication(methods.split(',').map(printable).collect());
@@ -107,16 +106,7 @@ fn reached(finished: &Finished) -> Reached {
     if finished.output.contains(FORWARDING_FAILED) {
         return Reached::Authentication(vec!["none".to_owned()]);
     }
-    let words = printable(&finished.last_words());
-    // Dropped in place of a banner (MaxStartups, PerSourcePenalties): the server was busy.
-    if finished.output.contains("kex_exchange_identification:") {
-        return Reached::Unknown(words);
-    }
-    let closed = ["Connection closed by", "Connection reset by", "closed by remote host", "Broken pipe"];
-    match closed.iter().any(|text| words.contains(text)) {
-        true => Reached::Closed(words),
-        false => Reached::Unknown(words),
-    }
+    Reached::NotSoFar(printable(&finished.last_words()))
 }
 
 #[cfg(test)]
@@ -131,18 +121,14 @@ mod tests {
             Reached::Authentication(vec!["publickey".into(), "password".into()])
         );
         let nothing = said(255, "root@127.0.0.1: Permission denied ().");
-        assert_eq!(nothing, Reached::Closed("the server offers no method of authentication".to_owned()));
+        assert_eq!(nothing, Reached::NotSoFar("the server offers no method of authentication".to_owned()));
         let none = "unix_listener: cannot bind to path /proc/x: No such file or directory\nCould not request local forwarding.\n";
         assert_eq!(said(255, none), Reached::Authentication(vec!["none".into()]));
-        for words in ["Connection closed by 127.0.0.1 port 22", "Connection reset by 127.0.0.1 port 22"] {
-            assert_eq!(said(255, words), Reached::Closed(words.to_owned()));
-        }
-        let dropped =
-            "kex_exchange_identification: Connection closed by remote host\nConnection closed by 127.0.0.1 port 22";
-        assert_eq!(said(255, dropped), Reached::Unknown("Connection closed by 127.0.0.1 port 22".to_owned()));
         let words = "Unable to negotiate with 127.0.0.1 port 22: no matching key exchange method found. Their offer: x";
-        assert_eq!(said(255, words), Reached::Unknown(words.to_owned()));
-        assert_eq!(said(255, ""), Reached::Unknown("exit status 255".to_owned()));
+        for words in ["Connection closed by 127.0.0.1 port 22", "Connection reset by 127.0.0.1 port 22", words] {
+            assert_eq!(said(255, words), Reached::NotSoFar(words.to_owned()));
+        }
+        assert_eq!(said(255, ""), Reached::NotSoFar("exit status 255".to_owned()));
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub enum FindingCode {
     SocketDetached,
     /// Nobody listens, and an enabled unit has failed.
     Down,
+    /// Nobody listens yet: systemd is starting the unit.
+    Starting,
     /// An instance other than the main one has failed, or serves less than it did.
     InstanceDown,
     /// A repair was interrupted: addresses that it was about to serve again are not served.
@@ -90,6 +92,7 @@ impl FindingCode {
             Self::RuntimeDirectoryMissing => "runtime-directory-missing",
             Self::SocketDetached => "socket-detached",
             Self::Down => "down",
+            Self::Starting => "starting",
             Self::InstanceDown => "instance-down",
             Self::Interrupted => "interrupted",
             Self::RescueActive => "rescue-active",

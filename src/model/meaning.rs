@@ -29,6 +29,7 @@ impl FindingCode {
         Self::RuntimeDirectoryMissing,
         Self::SocketDetached,
         Self::Down,
+        Self::Starting,
         Self::InstanceDown,
         Self::Interrupted,
         Self::RescueActive,
@@ -81,6 +82,12 @@ impl FindingCode {
                 "critical",
                 "clears the failed state and starts the units",
                 SAME,
+            ),
+            Self::Starting => (
+                "Nobody listens yet, because systemd is still starting the unit",
+                "warning; critical after 15 seconds",
+                "does nothing, since systemd is at it",
+                REPORTS,
             ),
             Self::InstanceDown => (
                 "An instance other than the main one has failed, or serves less than it declares",
@@ -135,7 +142,7 @@ impl FindingCode {
                 REPORTS,
             ),
             Self::WouldNotRestart => (
-                "The program on disk, with its configuration and options, would not start again; where systemd holds the socket, the next connection fails",
+                "The unit, or the program on disk with its configuration and options, would not start again, or not serve what it serves now; where systemd holds the socket, the next connection fails",
                 "warning; critical where systemd holds the socket",
                 "does nothing before the cause is removed",
                 REPORTS,

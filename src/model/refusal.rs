@@ -46,59 +46,63 @@ macro_rules! refusals {
 refusals! {
     ConfigInvalid "config-invalid":
         "the configuration of sshd is not valid, so a restart would leave no listener at all",
-        "Correct what `sshd -t` reports (with the options of UNIT, if it has any), then run: sshd-mend repair";
+        "1. Correct what is named above; `sudo sshd -t` tests it (with the options of UNIT, if it has any). 2. sudo sshd-mend repair";
     BinaryMissing "binary-missing":
         "the program that the unit starts is not on disk",
-        "Install it again (apt-get install --reinstall openssh-server), then run: sshd-mend repair";
+        "1. sudo apt-get install --reinstall openssh-server. 2. sudo sshd-mend repair";
     BinaryUnusable "binary-unusable":
         "the sshd on disk does not serve a connection",
-        "Install it again (apt-get install --reinstall openssh-server) or repair what it names, then run: sshd-mend repair";
+        "1. Repair what is named above, or: sudo apt-get install --reinstall openssh-server. 2. sudo sshd-mend repair";
+    UnitWouldNotStart "unit-would-not-start":
+        "systemd would not start the unit that would take over",
+        "1. Correct that; `systemctl cat UNIT` shows the files of the unit. 2. sudo sshd-mend repair";
     PackageUnconfigured "package-unconfigured":
         "the package that sshd belongs to is not fully configured",
-        "Finish it (dpkg --configure -a), then run: sshd-mend repair";
+        "1. sudo dpkg --configure -a. 2. sudo sshd-mend repair";
     UnitMissing "unit-missing":
         "no unit that systemd knows would take over",
-        "Install openssh-server again, or run: systemctl daemon-reload; then: sshd-mend repair";
+        "1. sudo systemctl daemon-reload, or install openssh-server again. 2. sudo sshd-mend repair";
     UnitMasked "unit-masked":
         "a unit that would have to be started is masked",
-        "If SSH is wanted here, unmask it (systemctl unmask UNIT), then run: sshd-mend repair";
+        "If SSH is wanted here: 1. sudo systemctl unmask UNIT. 2. sudo sshd-mend repair";
     NothingToStart "nothing-to-start":
         "no unit that would take over from the old listener is enabled or may be started",
-        "Enable it (systemctl enable UNIT), then run: sshd-mend repair";
+        "1. sudo systemctl enable UNIT. 2. sudo sshd-mend repair";
     AddressesNotCovered "addresses-not-covered":
         "after a restart some addresses that are served now would no longer be",
-        "Add them where UNIT takes its addresses from (ListenAddress and Port, or ListenStream= of its socket unit), then run: \
-         sshd-mend repair. If nobody needs them any more, replace the old listener in one line: kill PID; systemctl restart UNIT";
+        "1. Add them where UNIT takes its addresses from (ListenAddress and Port, or ListenStream= of its socket unit). 2. sudo \
+         sshd-mend repair. If nobody needs them any more, from a session that you keep open: sudo sh -c 'sshd -t && kill PID && \
+         systemctl restart UNIT'";
     BeingDebugged "being-debugged":
         "a debugger is attached to the old listener",
-        "End the debugger (TracerPid in /proc/PID/status is its pid), then run: sshd-mend repair";
+        "1. End the debugger (TracerPid in /proc/PID/status is its pid). 2. sudo sshd-mend repair";
     JobPending "job-pending":
         "a job for a unit that would have to be restarted is in systemd's queue",
-        "See `systemctl list-jobs`; when it is done, run: sshd-mend repair";
+        "1. Wait until it is done: systemctl list-jobs. 2. sudo sshd-mend repair";
     WouldKillSessions "would-kill-sessions":
         "a restart of the unit would end sessions or other processes that run in its control group",
-        "Set KillMode=process (systemctl edit UNIT), or wait for them to end, then run: sshd-mend repair";
+        "1. Wait for them to end, or set KillMode=process in [Service]: sudo systemctl edit UNIT. 2. sudo sshd-mend repair";
     NotToBeRun "not-to-be-run":
         "/etc/ssh/sshd_not_to_be_run exists: sshd is not wanted here, and a restart would not bring it back",
-        "If SSH is wanted here, remove that file, then run: sshd-mend repair";
+        "If SSH is wanted here: 1. sudo rm /etc/ssh/sshd_not_to_be_run. 2. sudo sshd-mend repair";
     ShuttingDown "shutting-down":
         "the system is shutting down",
         "Nothing: the next boot starts a fresh sshd";
     TimedOut "timed-out":
         "the examination did not end before the deadline (DEADLINE= in /etc/default/sshd-mend), so not everything was tried",
-        "See what is slow (journalctl -t sshd-mend), or raise DEADLINE=, then run: sshd-mend repair";
+        "1. See what is slow: sudo journalctl -t sshd-mend; or raise DEADLINE=. 2. sudo sshd-mend repair";
     CannotRecord "cannot-record":
         "what is about to be done could not be recorded under /run, so an interrupted repair could not be finished",
-        "Make room in /run, or make it writable, then run: sshd-mend repair";
+        "1. Make room in /run, or make it writable. 2. sudo sshd-mend repair";
     ForeignListener "foreign-listener":
         "another program holds an address that ssh needs",
-        "See `ss -ltnp`; end that program or move it to another port, then run: sshd-mend repair";
+        "1. See what it is: sudo ss -ltnp. 2. End that program, or move it to another port. 3. sudo sshd-mend repair";
     PolicyRcD "policy-rc.d":
         "/usr/sbin/policy-rc.d does not allow a restart in this package run",
         "It binds package runs only. To restart sshd now: sudo sshd-mend repair";
     Suspended "suspended":
         "SSHD_MEND_SUSPEND=1 is set for this package run",
-        "When the run is over, run: sshd-mend repair";
+        "When the package run is over: sudo sshd-mend repair";
 }
 
 impl Refusal {

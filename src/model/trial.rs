@@ -13,6 +13,10 @@ pub struct Trial {
     pub config: Check,
     /// `sshd -i` up to its KEXINIT.
     pub handshake: Check,
+    /// Why systemd would not start the unit, whatever its program is like.
+    pub start_hindrance: Option<String>,
+    /// `ExecCondition=`: a command decides whether the unit is started. It is not run.
+    pub exec_condition: bool,
     /// The addresses that sshd binds when no socket unit gives it any. `None`: sshd does not tell, see `config`.
     pub own_addresses: Option<BTreeSet<SocketAddr>>,
     /// Those of `own_addresses` that it binds to one network interface (`rdomain` in sshd_config(5)).
@@ -78,7 +82,7 @@ impl Trial {
     /// The program would serve, as far as that can be tried now.
     pub fn has_passed(&self) -> bool {
         let failed = |check: &Check| matches!(check, Check::Failed(_));
-        !failed(&self.config) && !failed(&self.handshake) && !self.timed_out
+        !failed(&self.config) && !failed(&self.handshake) && self.start_hindrance.is_none() && !self.timed_out
     }
 
     /// The last checks can be made only where `/run/sshd` is.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A unit. For one that systemd does not know, see [`Unit::absent`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +11,8 @@ pub struct Unit {
     pub name: String,
     pub load: LoadState,
     pub active: ActiveState,
+    /// How long systemd has been starting it. `None`: it is not being started.
+    pub starting_for: Option<Duration>,
     /// `SubState`, for people. Only [`Unit::restarts_itself`] reads it.
     pub sub: String,
     /// `Result`, for people: success, exit-code, resources, …

@@ -32,7 +32,8 @@ pub fn basis(instance: &Instance) -> u64 {
     let options = options(unit);
     let mut hasher = DefaultHasher::new();
     options.hash(&mut hasher);
-    let named = options.iter().map(Path::new).filter(|option| option.is_absolute());
+    // `-f /etc/x`, `-f/etc/x`, `-oHostKey=/etc/x`.
+    let named = options.iter().filter_map(|option| Some(Path::new(&option[option.find('/')?..])));
     let files = FILES.iter().map(Path::new).chain([instance.program.path.as_path()]).chain(named);
     let units = unit.files.iter().chain(&unit.environment_files).chain(&instance.socket.files);
     for file in files.chain(units.map(AsRef::as_ref)) {

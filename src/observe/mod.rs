@@ -31,7 +31,7 @@ use crate::host::sock_diag;
 use crate::host::systemd::Manager;
 use crate::model::intent::Intent;
 use crate::model::names::{NOT_TO_BE_RUN, RUNTIME_DIRECTORY};
-use crate::model::probe::Probe;
+use crate::model::probe::{Probe, ProbeResult};
 use crate::model::process::{ListenSocket, Process};
 use crate::model::snapshot::{Host, Snapshot};
 use crate::model::unit::Unit;
@@ -163,11 +163,11 @@ pub fn probe_listeners(snapshot: &mut Snapshot, pids: &[i32], depth: Depth, dead
         let mut result = probe(*first, deadline);
         if depth == Depth::Proof && result.is_ok() {
             result = proof::prove(result, *first, deadline);
-            // What is only not known of another address may be the work of others: sshd's penalties for `::1`.
-            let others = others.iter().map(|address| (address, probe(*address, deadline)));
-            let dead = others.into_iter().find(|(_, other)| other.is_dead());
-            if let Some((address, other)) = dead {
-                result = Probe { detail: format!("{address}: {}", other.detail), ..other };
+            let others: Vec<_> = others.iter().map(|address| (address, probe(*address, deadline))).collect();
+            let dead = others.iter().find(|(_, other)| other.is_dead());
+            let unknown = others.iter().find(|(_, other)| other.result == ProbeResult::Inconclusive);
+            if let Some((address, other)) = dead.or(unknown.filter(|_| result.is_ok())) {
+                result = Probe::new(other.result, format!("{first} answers; {address}: {}", other.detail));
             }
         }
         process.probe = Some(result);

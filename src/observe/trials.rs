@@ -35,12 +35,17 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
         _ => server::try_program(program, &options, deadline),
     };
     let files = texts(&unit.files);
-    let handshake = unit_settings::hindrance(&files).map_or(handshake, Check::Failed);
+    let start_hindrance = unit_settings::hindrance(&unit.name, &files, deadline).or_else(|| {
+        let socket = Some(&instance.socket).filter(|socket| instance.uses_socket() && !socket.is_active())?;
+        unit_settings::hindrance(&socket.name, &texts(&socket.files), deadline)
+    });
     let of_socket = instance.socket.tcp_addresses().filter(|_| !instance.socket.free_bind);
     let bindable = of_socket.chain(declared.iter().flatten().map(|(address, _)| *address));
     Trial {
         config,
         handshake,
+        start_hindrance,
+        exec_condition: unit_settings::has_exec_condition(&files),
         unassigned: server::unassigned(bindable),
         own_device_bound: declared.iter().flatten().filter(|(_, bound)| **bound).map(|(address, _)| *address).collect(),
         own_addresses: declared.map(|declared| declared.into_keys().collect()),

@@ -1,25 +1,102 @@
-//! Settings of a service without which systemd cannot start it at all, whatever its program is like: files and directories that
-//! have to be there, and its user. They may have changed since the running sshd was started.
+//! What would keep systemd from starting a unit at all, whatever its program is like: conditions, required units, files and
+//! directories that have to be there, its user. They may have changed since the running sshd was started.
 //!
-//! Sandbox settings are not judged.
+//! Of the sandbox only its paths are looked at. Commands of the unit other than sshd are not run.
 
 use std::path::Path;
+use std::time::Duration;
 
-/// What would keep a start from succeeding, from the unit's files in systemd's order. Values with specifiers or patterns are
+use crate::host::command;
+use crate::host::deadline::Deadline;
+
+/// systemd's own program evaluates what only systemd can (systemd-analyze(1), in the package of systemd itself).
+const SYSTEMD_ANALYZE: &str = "/usr/bin/systemd-analyze";
+/// For one run. It takes 0.05 s.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Debian's unit has this one. [`crate::model::refusal::RefusalCode::NotToBeRun`] is about it.
+const USUAL_CONDITION: &str = "ConditionPathExists=!/etc/ssh/sshd_not_to_be_run";
+/// Settings that name files or directories, and with which a start fails if one is missing (systemd.exec(5)).
+const PATHS: [&str; 10] = [
+    "EnvironmentFile",
+    "WorkingDirectory",
+    "RootDirectory",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "ReadOnlyPaths",
+    "ReadWritePaths",
+    "InaccessiblePaths",
+    "ExecPaths",
+    "NoExecPaths",
+];
+
+/// What would keep `unit` from being started, from its files in systemd's order. Values with specifiers or patterns are
 /// left out.
-pub(super) fn hindrance(files: &[String]) -> Option<String> {
-    let environment = all(files, "EnvironmentFile").into_iter().find(|value| !value.starts_with('-') && !exists(value));
-    if let Some(path) = environment {
-        return Some(format!("EnvironmentFile={path} is missing"));
-    }
-    for key in ["WorkingDirectory", "RootDirectory"] {
-        let value = all(files, key).pop();
-        if let Some(path) = value.filter(|value| value.starts_with('/') && !exists(value)) {
-            return Some(format!("{key}={path} is missing"));
-        }
-    }
+pub(super) fn hindrance(unit: &str, files: &[String], deadline: Deadline) -> Option<String> {
+    missing_path(files).or_else(|| user(files)).or_else(|| missing_command(files)).or_else(|| {
+        let lines = || files.iter().flat_map(|file| file.lines()).map(str::trim);
+        let has = |keys: &[&str]| lines().any(|l| l != USUAL_CONDITION && keys.iter().any(|key| l.starts_with(key)));
+        let conditions = has(&["Condition", "Assert"]).then(|| unmet_condition(unit, deadline)).flatten();
+        let requires = || has(&["Requires", "Requisite", "BindsTo"]).then(|| impossible_job(unit, deadline)).flatten();
+        conditions.or_else(requires)
+    })
+}
+
+/// Whether a command of the unit decides if it is started: it cannot be tried without running it.
+pub(super) fn has_exec_condition(files: &[String]) -> bool {
+    !all(files, "ExecCondition").is_empty()
+}
+
+fn missing_path(files: &[String]) -> Option<String> {
+    let of_key = |key: &&str| {
+        // Of these the last value counts; the others add up.
+        let values = all(files, key);
+        let keep = if ["WorkingDirectory", "RootDirectory"].contains(key) { 1 } else { values.len() };
+        let skip = values.len() - keep.min(values.len());
+        let words = values.into_iter().skip(skip).flat_map(|value| match key.ends_with("Paths") {
+            true => value.split_whitespace().map(|word| word.split(':').next().unwrap_or(word).to_owned()).collect(),
+            false => vec![value],
+        });
+        words.into_iter().find_map(|word| {
+            let path = word.strip_prefix('+').unwrap_or(&word);
+            (!path.starts_with('-') && !exists(path)).then(|| format!("{key}={path} is missing"))
+        })
+    };
+    PATHS.iter().find_map(of_key)
+}
+
+fn user(files: &[String]) -> Option<String> {
     let user = all(files, "User").pop().filter(|user| user != "root" && user != "0" && !user.contains('%'));
     user.map(|user| format!("User={user}: sshd has to be started by root"))
+}
+
+/// A command before the main one that systemd could not run. With `-` its failure does not matter.
+fn missing_command(files: &[String]) -> Option<String> {
+    ["ExecCondition", "ExecStartPre"].into_iter().find_map(|key| {
+        let commands = all(files, key);
+        let programs = commands.iter().filter_map(|command| command.split_whitespace().next());
+        let programs = programs.map(|program| program.trim_start_matches(['@', ':', '+', '!']));
+        let missing = programs.into_iter().find(|program| !program.starts_with('-') && !exists(program));
+        missing.map(|program| format!("{key}={program} is missing"))
+    })
+}
+
+/// The first condition that does not hold now: `ssh.service: ConditionPathExists=/x failed.`
+fn unmet_condition(unit: &str, deadline: Deadline) -> Option<String> {
+    let arguments = ["condition", &format!("--unit={unit}")];
+    let finished = command::run(Path::new(SYSTEMD_ANALYZE), &arguments, deadline.at_most(LIMIT)).ok()?;
+    let line = finished.output.lines().find_map(|line| line.strip_suffix(" failed."))?;
+    let condition = line.strip_prefix(&format!("{unit}: ")).unwrap_or(line);
+    (finished.status == Some(1)).then(|| format!("{condition} does not hold"))
+}
+
+/// Why systemd could not even queue a job that starts the unit: `ssh.service: Failed to create ssh.service/start: Unit
+/// x.service not found.`
+fn impossible_job(unit: &str, deadline: Deadline) -> Option<String> {
+    let arguments = ["verify", "--man=no", unit];
+    let finished = command::run(Path::new(SYSTEMD_ANALYZE), &arguments, deadline.at_most(LIMIT)).ok()?;
+    let told = format!("Failed to create {unit}/start: ");
+    let why = finished.output.lines().find_map(|line| Some(line.split_once(&told)?.1.trim_end_matches('.')));
+    why.map(|why| format!("systemd cannot start it: {why}"))
 }
 
 /// The values of a setting of `[Service]`; an empty one takes back those before it (systemd.unit(5)).
@@ -45,7 +122,7 @@ fn all(files: &[String], key: &str) -> Vec<String> {
 
 /// True also where that cannot be said.
 fn exists(path: &str) -> bool {
-    let is_plain = path.starts_with('/') && !path.contains(['%', '*', '?', '[']);
+    let is_plain = path.starts_with('/') && !path.contains(['%', '*', '?', '[', '\\', '$', '"']);
     !is_plain || Path::new(path).exists()
 }
 
@@ -56,8 +133,9 @@ mod tests {
     #[test]
     fn what_keeps_a_start_from_succeeding() {
         let of = |drop_in: &str| {
-            let unit = "[Unit]\nUser=x\n[Service]\nEnvironmentFile=-/etc/default/nothing\n";
-            hindrance(&[unit.to_owned(), format!("[Service]\n{drop_in}\n")])
+            let unit = format!("[Unit]\nUser=x\n{USUAL_CONDITION}\n[Service]\nEnvironmentFile=-/etc/default/nothing\n");
+            let deadline = Deadline::after(Duration::from_secs(10));
+            hindrance("no-such-unit.service", &[unit, format!("[Service]\n{drop_in}\n")], deadline)
         };
         for harmless in [
             "",
@@ -67,15 +145,29 @@ mod tests {
             "WorkingDirectory=-/nothing",
             "WorkingDirectory=~",
             "WorkingDirectory=/nothing\nWorkingDirectory=/",
+            "BindPaths=-/nothing:/mnt /etc:/mnt:rbind",
+            "ReadOnlyPaths=+/etc",
+            "ExecStartPre=-/nothing -x",
+            "ExecStartPre=+/bin/sh -c /nothing",
             "User=root",
             "[Install]\nUser=nobody",
         ] {
             assert_eq!(of(harmless), None, "{harmless}");
         }
-        for setting in
-            ["EnvironmentFile=/nothing", "WorkingDirectory=/nothing", "RootDirectory=/nothing", "User=nobody"]
-        {
+        for setting in [
+            "EnvironmentFile=/nothing",
+            "WorkingDirectory=/nothing",
+            "RootDirectory=/nothing",
+            "BindPaths=/nothing",
+            "InaccessiblePaths=/nothing",
+            "ExecCondition=/nothing",
+            "User=nobody",
+        ] {
             assert!(of(setting).is_some_and(|what| what.starts_with(setting)), "{setting}");
         }
+        assert_eq!(
+            of("BindReadOnlyPaths=/etc /nothing:/mnt").as_deref(),
+            Some("BindReadOnlyPaths=/nothing is missing")
+        );
     }
 }

@@ -15,7 +15,8 @@ use crate::model::probe::ProbeResult;
 pub(super) fn conclusion(outcome: &Outcome) -> String {
     let reach = reach(outcome);
     match outcome.verdict {
-        Verdict::Healthy | Verdict::NotApplicable => healthy(outcome, reach),
+        Verdict::NotApplicable => "there is no OpenSSH server on this machine".to_owned(),
+        Verdict::Healthy => healthy(outcome, reach),
         Verdict::AtRisk => at_risk(outcome, &reach),
         Verdict::Stopped | Verdict::Broken => broken(outcome, reach),
         Verdict::Repaired => {
@@ -24,7 +25,8 @@ pub(super) fn conclusion(outcome: &Outcome) -> String {
         }
         Verdict::Unverified if outcome.done.is_empty() => format!("what the repair did is not known yet; {reach}"),
         Verdict::Unverified if outcome.sessions.after < outcome.sessions.before => {
-            format!("{reach}, but sessions were lost{}", sessions(outcome))
+            let Sessions { before, after } = outcome.sessions;
+            format!("{reach}, but {} of {before} open sessions ended during the repair", before - after)
         }
         Verdict::Unverified => format!("what was done could not be verified in full; {reach}{}", sessions(outcome)),
         Verdict::Rescued => rescued(outcome),
@@ -46,41 +48,37 @@ pub(super) fn failed(outcome: &Outcome) -> String {
 }
 
 fn healthy(outcome: &Outcome, reach: String) -> String {
-    if outcome.verdict == Verdict::NotApplicable {
-        return "there is no OpenSSH server on this machine".to_owned();
-    }
-    let detached = outcome.findings.iter().any(|finding| finding.code == FindingCode::SocketDetached);
-    let stale_libraries = outcome.findings.iter().any(|finding| finding.code == FindingCode::StaleLibraries);
-    match (stale_libraries, detached) {
-        (true, _) => format!("{reach}; sshd still uses libraries from before an upgrade"),
-        (false, true) => format!("{reach}; ssh.socket is not active, and sshd serves without it"),
-        (false, false) => reach,
+    match find(outcome, &[FindingCode::StaleLibraries, FindingCode::SocketDetached]) {
+        Some(finding) => format!("{reach}; {}", finding.message),
+        None => reach,
     }
 }
 
 fn at_risk(outcome: &Outcome, reach: &str) -> String {
-    let has = |code: FindingCode| outcome.findings.iter().any(|finding| finding.code == code);
-    if has(FindingCode::StaleOrphan) || has(FindingCode::Orphan) {
-        return format!("{reach}, but the next upgrade or restart may lock everybody out");
+    if let Some(finding) = find(outcome, &[FindingCode::StaleOrphan, FindingCode::Orphan]) {
+        let pid = finding.pid.unwrap_or_default();
+        return format!("{reach}, but the next upgrade or restart may lock everybody out: no unit owns sshd {pid}");
     }
-    if has(FindingCode::StaleService) {
+    if let Some(finding) = find(outcome, &[FindingCode::StaleService]) {
+        let unit = finding.instance.as_deref().unwrap_or(SERVICE);
         return format!(
-            "{reach}, but sshd still runs the version from before the upgrade: its security fixes are not in force"
+            "{reach}, but {unit} still runs the version from before the upgrade: its security fixes are not in force"
         );
     }
-    if has(FindingCode::WouldNotRestart) {
-        return format!("{reach}, but not after the next restart: sshd would not start again");
-    }
-    match worst(outcome) {
-        Some(finding) if all_answer(outcome) => format!("{reach}, but {}", finding.message),
-        _ => reach.to_owned(),
+    match outcome.findings.iter().find(|finding| finding.severity > Severity::Info) {
+        // Its listener's line says what was seen.
+        Some(finding) if finding.code == FindingCode::NotAnswering => reach.to_owned(),
+        Some(finding) if outcome.listeners.is_empty() => finding.message.clone(),
+        Some(finding) => format!("{reach}, but {}", finding.message),
+        None => reach.to_owned(),
     }
 }
 
 /// What does not work, and what does.
 fn broken(outcome: &Outcome, reach: String) -> String {
     let is_dead = |listener: &Listener| listener.probe.is_dead();
-    let Some(worst) = worst(outcome).filter(|_| !outcome.listeners.iter().any(is_dead)) else { return reach };
+    let worst = outcome.findings.iter().find(|finding| finding.severity > Severity::Info);
+    let Some(worst) = worst.filter(|_| !outcome.listeners.iter().any(is_dead)) else { return reach };
     let answer: BTreeSet<SocketAddr> = outcome
         .listeners
         .iter()
@@ -93,23 +91,24 @@ fn broken(outcome: &Outcome, reach: String) -> String {
     }
 }
 
+/// The line about the refusal says why.
 fn refused(outcome: &Outcome, reach: &str) -> String {
     let achieved = |is_it: fn(&Step) -> bool| outcome.done.iter().any(|done| done.ok && is_it(&done.step));
     if achieved(|step| matches!(step, Step::Terminate { .. } | Step::RestartUnit { .. })) {
         return format!("not everything was repaired; {reach}{}", sessions(outcome));
     }
-    let why = outcome.refusal.as_ref().map(|refusal| format!(", because {}", refusal.message)).unwrap_or_default();
-    if achieved(|step| matches!(step, Step::CreateRuntimeDirectory { .. })) && all_answer(outcome) {
+    let all_answer = !outcome.listeners.is_empty() && outcome.listeners.iter().all(|listener| listener.probe.is_ok());
+    if achieved(|step| matches!(step, Step::CreateRuntimeDirectory { .. })) && all_answer {
         let old = outcome.listeners.iter().filter(|listener| listener.stale || listener.orphan);
         let old: Vec<String> = old.map(|listener| listener.pid.to_string()).collect();
         return format!(
-            "new connections get through again: /run/sshd was created. The old sshd {} still runs{why}",
+            "new connections get through again: /run/sshd was created. The old sshd {} still runs",
             old.join(" ")
         );
     }
     match outcome.exit_status {
-        2 => format!("still broken: {reach}; nothing was terminated{why}"),
-        _ => format!("{reach}; nothing was terminated{why}"),
+        2 => format!("still broken: {reach}; nothing was terminated"),
+        _ => format!("{reach}; nothing was terminated"),
     }
 }
 
@@ -123,7 +122,8 @@ fn rescued(outcome: &Outcome) -> String {
             list(&instance.addresses)
         )
     });
-    format!("{}{}. It ends with the next reboot", each.collect::<Vec<_>>().join("; "), sessions(outcome))
+    let each = each.collect::<Vec<_>>().join("; ");
+    format!("{each}, until the next reboot{}", sessions(outcome))
 }
 
 /// Nothing where nothing was done to them.
@@ -135,38 +135,38 @@ fn sessions(outcome: &Outcome) -> String {
     }
 }
 
-fn worst(outcome: &Outcome) -> Option<&Finding> {
-    outcome.findings.iter().find(|finding| finding.severity > Severity::Info)
-}
-
-fn all_answer(outcome: &Outcome) -> bool {
-    !outcome.listeners.is_empty() && outcome.listeners.iter().all(|listener| listener.probe.is_ok())
+/// The first finding of one of these kinds, tried in order.
+fn find<'a>(outcome: &'a Outcome, codes: &[FindingCode]) -> Option<&'a Finding> {
+    codes.iter().find_map(|code| outcome.findings.iter().find(|finding| finding.code == *code))
 }
 
 /// Whether new connections get through, and where.
 fn reach(outcome: &Outcome) -> String {
-    let all = |results: &[ProbeResult]| outcome.listeners.iter().all(|l| results.contains(&l.probe.result));
-    if outcome.listeners.is_empty() {
-        return nobody(outcome);
-    }
-    if all(&[ProbeResult::Ok]) {
-        return "new connections get through".to_owned();
-    }
-    if all(&[ProbeResult::Dead]) {
-        return "new connections do not get through".to_owned();
-    }
-    if all(&[ProbeResult::Inconclusive, ProbeResult::Skipped]) {
-        return "whether new connections get through is not known".to_owned();
-    }
-    let each = outcome.listeners.iter().map(|listener| {
-        let at = format!("{} ({})", list(&listener.addresses), listener.unit.as_deref().unwrap_or("no unit"));
-        match listener.probe.result {
-            ProbeResult::Ok => format!("{at} works"),
-            ProbeResult::Dead => format!("{at} closes every connection"),
-            ProbeResult::Inconclusive | ProbeResult::Skipped => format!("whether {at} works is not known"),
+    let of = |results: &[ProbeResult]| {
+        let chosen = outcome.listeners.iter().filter(|listener| results.contains(&listener.probe.result));
+        chosen
+            .map(|l| format!("{} ({})", list(&l.addresses), l.unit.as_deref().unwrap_or("no unit")))
+            .collect::<Vec<_>>()
+    };
+    let dead = of(&[ProbeResult::Dead]);
+    let unknown = of(&[ProbeResult::Inconclusive, ProbeResult::Skipped]);
+    let answer = of(&[ProbeResult::Ok]);
+    match (dead.len(), unknown.len(), answer.len()) {
+        (0, 0, 0) => nobody(outcome),
+        (0, 0, _) => "new connections get through".to_owned(),
+        (_, 0, 0) => "new connections do not get through".to_owned(),
+        (0, _, 0) => "whether new connections get through is not known".to_owned(),
+        _ => {
+            let each = [
+                ("do not get through", dead),
+                ("may or may not get through: that is not known", unknown),
+                ("get through", answer),
+            ];
+            let each = each.into_iter().filter(|(_, places)| !places.is_empty());
+            let each = each.map(|(what, places)| format!("new connections to {} {what}", places.join(" and ")));
+            each.collect::<Vec<_>>().join("; ")
         }
-    });
-    each.collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// No listener is seen.
@@ -183,12 +183,10 @@ fn nobody(outcome: &Outcome) -> String {
             () => "the configuration of the sshd on disk is valid",
         };
         format!("systemd listens at {}; {tried}", list(&held))
-    } else if is_in(&["activating"]) {
-        "nobody listens for SSH yet: it is being started".to_owned()
     } else if is_in(&["active"]) {
         "no listener of SSH is seen".to_owned()
     } else if outcome.findings.is_empty() {
-        "nobody listens for SSH, and no unit is enabled that would".to_owned()
+        "no SSH server is enabled here, and nobody listens".to_owned()
     } else {
         "nobody listens for SSH".to_owned()
     }

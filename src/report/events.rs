@@ -7,6 +7,8 @@
 use log::{Level, Record};
 use std::fmt::Arguments;
 
+use super::conclusion::conclusion;
+use super::human::word;
 use super::outcome::{Outcome, Verdict};
 use crate::host::log::JOURNAL_ONLY;
 use crate::model::address::list;
@@ -92,15 +94,11 @@ pub fn found(snapshot: &Snapshot, diagnosis: &Diagnosis, plan: &Plan) {
             .write(format_args!("Found: {}", finding.message));
     }
     for (instance, refusal) in plan.refusals() {
-        let state = match diagnosis.severity() {
-            _ if plan.first_aid.is_some() => "First aid is given all the same",
-            Some(Severity::Critical) => "New connections do not get through",
-            _ => "SSH still works",
-        };
+        let first_aid = if plan.first_aid.is_some() { " First aid is given all the same." } else { "" };
         Event::new(Level::Error, REFUSED)
             .with("REASON", refusal.code.as_str())
             .with("UNIT_NAME", instance)
-            .write(format_args!("Refused: {}. {state}. {}", refusal.message, refusal.advice));
+            .write(format_args!("Refused: {}.{first_aid} {}", refusal.message, refusal.advice));
     }
 }
 
@@ -163,9 +161,7 @@ pub fn unknown_result(why: &str) {
 
 /// What came of a run: its last event, and for the journal only, since a terminal shows the outcome itself.
 pub fn concluded(outcome: &Outcome, trigger: Trigger) {
-    // As in JSON, by the same attributes.
-    let verdict = serde_json::to_value(outcome.verdict).ok();
-    let verdict = verdict.as_ref().and_then(|verdict| verdict.as_str()).unwrap_or_default();
+    let verdict = outcome.verdict.as_str();
     let trigger = match trigger {
         Trigger::Hook => "hook",
         Trigger::Repair => "repair",
@@ -179,7 +175,7 @@ pub fn concluded(outcome: &Outcome, trigger: Trigger) {
         .with("DURATION_MS", outcome.duration_ms)
         .with_any("REASON", outcome.refusal.as_ref().map(|refusal| refusal.code.as_str()))
         .with("TRIGGER", trigger);
-    Event { target: JOURNAL_ONLY, ..event }.write(format_args!("{}", conclusion(outcome)));
+    Event { target: JOURNAL_ONLY, ..event }.write(format_args!("{}: {}", word(outcome.verdict), conclusion(outcome)));
 }
 
 /// By the worst that is left, as the exit status is: 2 says that a new connection does not get through, or that a rescue
@@ -192,49 +188,4 @@ const fn conclusion_level(outcome: &Outcome) -> Level {
         (_, Verdict::Healthy | Verdict::NotApplicable | Verdict::Repaired) => Level::Info,
         _ => Level::Warn,
     }
-}
-
-/// What came of a run, in one sentence.
-fn conclusion(outcome: &Outcome) -> String {
-    let instances = |verdict: Verdict| {
-        let instances = outcome.instances.iter().filter(|instance| instance.verdict == verdict);
-        let names: Vec<&str> = instances.map(|instance| instance.instance.as_str()).collect();
-        if names.is_empty() { "SSH".to_owned() } else { names.join(" and ") }
-    };
-    let acted = !outcome.done.is_empty();
-    let rest = if acted { "" } else { ", and nothing was done about it" };
-    let mut text = match outcome.verdict {
-        Verdict::NotApplicable => "Not applicable: there is no OpenSSH server on this machine".to_owned(),
-        Verdict::Healthy => "Healthy: new connections get through, and nothing is wrong".to_owned(),
-        Verdict::Repaired => "Repaired: new connections get through again".to_owned(),
-        Verdict::AtRisk => format!("At risk: SSH works now and may stop working{rest}"),
-        Verdict::Unverified if acted => "Unverified: what was done could not be verified in full".to_owned(),
-        Verdict::Unverified => "Unverified: what came of the repair is not known".to_owned(),
-        Verdict::Refused => {
-            let why = outcome.refusal.as_ref().map(|refusal| refusal.message.as_str()).unwrap_or_default();
-            let what = if acted { "not everything was repaired" } else { "nothing was terminated" };
-            format!("Refused: {what}, since {why}")
-        }
-        Verdict::Stopped => format!("Stopped: nobody listens for SSH, since somebody stopped it{rest}"),
-        Verdict::Broken => format!("Broken: a new connection does not get through{rest}"),
-        Verdict::Rescued => {
-            let units = instances(Verdict::Rescued);
-            format!("Rescued: a rescue serves in place of {units} until the next reboot")
-        }
-        Verdict::Failed => format!("Failed: {} could not be repaired", instances(Verdict::Failed)),
-        Verdict::Unknown => {
-            let why = outcome.notes.first().map(String::as_str).unwrap_or_default();
-            format!("Unknown: the machine could not be examined: {why}")
-        }
-    };
-    if outcome.exit_status == 2 && matches!(outcome.verdict, Verdict::Refused | Verdict::Failed) {
-        text += "; a new connection does not get through";
-    }
-    if let Some(gap) = outcome.unreachable_ms {
-        text += &format!("; SSH did not answer for {gap} ms");
-    }
-    if acted && outcome.sessions.before > 0 {
-        text += &format!("; {} of {} open sessions survived", outcome.sessions.after, outcome.sessions.before);
-    }
-    text
 }

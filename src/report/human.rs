@@ -20,7 +20,7 @@ pub struct Style {
     pub colour: bool,
     /// With every process that is called sshd.
     pub verbose: bool,
-    /// The verdict and what to do only.
+    /// The verdict, a refusal, and what to do only.
     pub quiet: bool,
 }
 
@@ -40,14 +40,14 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
         // The refusal says it again.
         let is_said = |note: &&String| outcome.refusal.as_ref().is_some_and(|refusal| note.contains(&refusal.message));
         lines(&mut text, "note", outcome.notes.iter().skip(told).filter(|note| !is_said(note)).cloned());
-        if let Some(refusal) = &outcome.refusal {
-            let label = if would_refuse(outcome) { "no repair" } else { "refused" };
-            let would = if would_refuse(outcome) { "repair would refuse: " } else { "" };
-            line(&mut text, label, &format!("{would}{} ({})", refusal.message, refusal.code.as_str()));
-        }
+    }
+    if let Some(refusal) = &outcome.refusal {
+        let label = if would_refuse(outcome) { "no repair" } else { "refused" };
+        let would = if would_refuse(outcome) { "repair would refuse: " } else { "because " };
+        line(&mut text, label, &format!("{would}{} ({})", refusal.message, refusal.code.as_str()));
     }
     if let Some(step) = next_step(outcome) {
-        line(&mut text, "what to do", &step);
+        lines(&mut text, "what to do", steps(&step).into_iter());
     }
     text
 }
@@ -72,6 +72,23 @@ fn headline(text: &mut String, outcome: &Outcome, coloured: bool) {
     };
     let begins = if coloured { format!("\x1b[1;{colour}m{begins}\x1b[0m") } else { begins };
     let _ = writeln!(text, "{begins}: {}", printable(&conclusion(outcome)));
+}
+
+/// Advice with one step a line: `First this: 1. a. 2. b` has three.
+fn steps(advice: &str) -> Vec<String> {
+    let Some((before, mut rest)) = advice.split_once("1. ") else { return vec![advice.to_owned()] };
+    let mut steps: Vec<String> =
+        Some(before.trim_end()).filter(|text| !text.is_empty()).map(str::to_owned).into_iter().collect();
+    for number in 1.. {
+        let (step, later) = match rest.split_once(&format!(". {}. ", number + 1)) {
+            Some((step, later)) => (step, Some(later)),
+            None => (rest, None),
+        };
+        steps.push(format!("{number}. {step}"));
+        let Some(later) = later else { break };
+        rest = later;
+    }
+    steps
 }
 
 /// As it came about: what was wrong, what was done about it, how the machine is now.
@@ -102,7 +119,7 @@ fn facts(text: &mut String, outcome: &Outcome, verbose: bool) {
     }
     let unequal = outcome.instances.iter().any(|instance| instance.verdict != outcome.verdict);
     if outcome.instances.len() > 1 && unequal {
-        lines(text, "instances", outcome.instances.iter().map(instance));
+        lines(text, "instances", outcome.instances.iter().map(|each| instance(outcome, each)));
     }
 }
 
@@ -150,7 +167,8 @@ fn holder(outcome: &Outcome, listener: &Listener) -> [String; 2] {
         }
         (ProbeResult::Ok, None, None) => format!("answers: {detail}, up to the key exchange"),
         (ProbeResult::Dead, ..) if is_directory_missing(outcome) => {
-            "does not answer: new connections are closed after the client's KEXINIT: /run/sshd is missing".to_owned()
+            "does not answer: it closes new connections in the middle of the key exchange, since /run/sshd is missing"
+                .to_owned()
         }
         (ProbeResult::Dead, ..) => format!("does not answer: {detail}"),
         (ProbeResult::Inconclusive, ..) => format!("whether it answers is not known: {detail}"),
@@ -162,8 +180,11 @@ fn holder(outcome: &Outcome, listener: &Listener) -> [String; 2] {
 /// Addresses that systemd holds until the first connection, and what is known of the program that it will start.
 fn waiting(outcome: &Outcome, instance: &InstanceOutcome) -> Option<String> {
     let by_listeners = |address: &SocketAddr| outcome.listeners.iter().any(|l| l.addresses.contains(address));
-    if instance.rescue.is_some() || instance.addresses.is_empty() || instance.addresses.iter().any(by_listeners) {
+    if instance.addresses.is_empty() || instance.addresses.iter().any(by_listeners) {
         return None;
+    }
+    if let Some(rescue) = &instance.rescue {
+        return Some(format!("{rescue} at {}, in place of {}", list(&instance.addresses), instance.instance));
     }
     let tried = match instance.tried {
         Some(Tried::Passed) => "which was tried and answers",
@@ -190,16 +211,25 @@ fn is_directory_missing(outcome: &Outcome) -> bool {
 /// The listener's own lines say it already.
 fn is_shown_with_a_listener(code: FindingCode, outcome: &Outcome) -> bool {
     match code {
-        FindingCode::StaleOrphan | FindingCode::StaleService | FindingCode::Orphan => true,
+        FindingCode::StaleOrphan
+        | FindingCode::StaleService
+        | FindingCode::Orphan
+        | FindingCode::NotAnswering
+        | FindingCode::RescueActive => true,
         FindingCode::RuntimeDirectoryMissing => outcome.listeners.iter().any(|listener| listener.probe.is_dead()),
         _ => false,
     }
 }
 
-fn instance(outcome: &InstanceOutcome) -> String {
+fn instance(machine: &Outcome, outcome: &InstanceOutcome) -> String {
     let verdict = word(outcome.verdict).to_lowercase();
+    let is_unseen = |finding: &&Finding| {
+        finding.instance.as_ref() == Some(&outcome.instance)
+            && [FindingCode::NotExamined, FindingCode::Unseen].contains(&finding.code)
+    };
     let addresses = match outcome.addresses.is_empty() {
-        true => "serves nowhere".to_owned(),
+        true if machine.findings.iter().any(|finding| is_unseen(&finding)) => "where it listens is not seen".to_owned(),
+        true => "nobody listens".to_owned(),
         false => list(&outcome.addresses),
     };
     let rescue = outcome.rescue.as_ref().map(|unit| format!(", served by {unit}")).unwrap_or_default();
@@ -209,7 +239,9 @@ fn instance(outcome: &InstanceOutcome) -> String {
 
 fn would(step: &Step) -> String {
     match step {
-        Step::CreateRuntimeDirectory { path } => format!("create {path}, after which logins may work again"),
+        Step::CreateRuntimeDirectory { path } => {
+            format!("create {path}, after which new connections may get through again")
+        }
         Step::Terminate { pid, .. } => format!("terminate sshd {pid} (open sessions survive)"),
         Step::ResetFailed { unit } => format!("clear the failed state of {unit}"),
         Step::StopUnit { unit } | Step::StopRescue { unit } => format!("stop {unit}"),
@@ -235,7 +267,7 @@ fn did(done: &Done) -> String {
     format!("{what}: {failed}{} ({} ms)", done.result, done.duration_ms)
 }
 
-const fn word(verdict: Verdict) -> &'static str {
+pub(super) const fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Healthy => "HEALTHY",
         Verdict::AtRisk => "AT RISK",

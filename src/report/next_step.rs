@@ -2,26 +2,29 @@
 
 use super::conclusion::failed;
 use super::outcome::{Outcome, Verdict};
-use crate::model::diagnosis::Severity;
+use crate::model::diagnosis::{Finding, FindingCode, Severity};
+use crate::model::names::REPAIR_UNIT;
 
-const REPAIR: &str = "sudo sshd-mend repair";
+/// No repair ends a session.
+const REPAIR: &str = "sudo sshd-mend repair (open sessions survive)";
 
-/// `None`: nothing has to be done, or a refusal says what.
+/// `None`: nothing has to be done.
 pub(super) fn next_step(outcome: &Outcome) -> Option<String> {
     match outcome.verdict {
         Verdict::NotApplicable | Verdict::Unknown => None,
         Verdict::Rescued => Some(rescued(outcome)),
         Verdict::Repaired => outcome.refusal.as_ref().map(|refusal| refusal.advice.clone()),
-        Verdict::Failed => {
-            let units = failed(outcome);
-            Some(format!(
-                "Keep the sessions that you have open. See: systemctl status {units}; journalctl -t sshd-mend. When the cause is removed: {REPAIR}"
-            ))
-        }
+        Verdict::Failed => Some(format!(
+            "Do not close the sessions that you have open. 1. See why: {}. 2. Remove the cause. 3. {REPAIR}",
+            logs(&failed(outcome))
+        )),
         Verdict::Unverified if outcome.done.is_empty() => {
-            Some("See: journalctl -u sshd-mend-repair.service. Then: sudo sshd-mend check".to_owned())
+            Some(format!("1. sudo journalctl -fu {REPAIR_UNIT}, until it has ended. 2. sudo sshd-mend check"))
         }
-        Verdict::Unverified => Some("See: journalctl -t sshd-mend. Then: sudo sshd-mend check".to_owned()),
+        Verdict::Unverified => Some(
+            "Do not close the sessions that you have open. 1. sudo sshd-mend check. 2. If that is not OK: sudo journalctl -t sshd-mend"
+                .to_owned(),
+        ),
         Verdict::Healthy | Verdict::AtRisk | Verdict::Refused | Verdict::Stopped | Verdict::Broken => found(outcome),
     }
 }
@@ -34,30 +37,35 @@ fn found(outcome: &Outcome) -> Option<String> {
         return Some(format!("{rest}{}", refusal.advice));
     }
     if remaining {
-        let harmless = outcome.exit_status < 2;
-        let sessions = if harmless { " (open sessions survive)" } else { "" };
-        return Some(format!("{REPAIR}{sessions}"));
+        let has_failed_before = |finding: &&Finding| finding.code == FindingCode::Interrupted;
+        return Some(
+            match outcome.findings.iter().find(has_failed_before).and_then(|finding| finding.instance.as_ref()) {
+                Some(unit) => format!("{REPAIR}. If it has failed before, first see why: {}", logs(unit)),
+                None => REPAIR.to_owned(),
+            },
+        );
     }
-    if outcome.verdict == Verdict::Healthy && starting(outcome) {
-        return Some("Look again in a moment: sudo sshd-mend check".to_owned());
-    }
-    let advice =
-        outcome.findings.iter().filter(|finding| outcome.exit_status == 0 || finding.severity > Severity::Info);
-    advice.map(|finding| &finding.advice).find(|advice| !advice.is_empty()).cloned()
+    // Whoever follows any other advice may restart the unit.
+    let forbids_restart = |finding: &&Finding| finding.code == FindingCode::WouldNotRestart;
+    let shown = || {
+        let counts = |finding: &&Finding| outcome.exit_status == 0 || finding.severity > Severity::Info;
+        outcome.findings.iter().filter(counts).filter(|finding| !finding.advice.is_empty())
+    };
+    shown().find(forbids_restart).or_else(|| shown().next()).map(|finding| finding.advice.clone())
 }
 
-fn starting(outcome: &Outcome) -> bool {
-    outcome.listeners.is_empty() && outcome.units.values().any(|unit| unit.active == "activating")
+fn logs(units: &str) -> String {
+    let of_units: Vec<String> = units.split(' ').map(|unit| format!("-u {unit}")).collect();
+    format!("sudo journalctl {} -u {REPAIR_UNIT}", of_units.join(" "))
 }
 
 /// A rescue is no end. A restart by hand is safe: if it fails, the rescue serves again.
 fn rescued(outcome: &Outcome) -> String {
     let rescued = outcome.instances.iter().filter(|instance| instance.rescue.is_some());
     let units: Vec<&str> = rescued.map(|instance| instance.instance.as_str()).collect();
-    let logs: Vec<String> = units.iter().map(|unit| format!("journalctl -u {unit}")).collect();
     format!(
         "1. See why {} did not start: {}. 2. Remove the cause. 3. {REPAIR}. A restart by hand does no harm: if it fails, the rescue serves again",
         units.join(" "),
-        logs.join("; ")
+        logs(&units.join(" "))
     )
 }

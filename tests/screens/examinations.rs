@@ -1,7 +1,8 @@
 //! What an examination shows.
 
 use super::outcomes::{
-    changed, check, down, examined, incident, intent, invalid, lock_out, rescued, silent, stale_service, two_instances,
+    changed, check, down, examined, incident, intent, invalid, lock_out, rescued, silent, stale_service, tried,
+    two_instances,
 };
 use super::support::{self, addresses, healthy, listener, probe, second_instance, sockets, unit};
 use super::{COLOUR, PLAIN, QUIET, Screen, VERBOSE};
@@ -12,6 +13,9 @@ use sshd_mend::model::snapshot::Snapshot;
 use sshd_mend::model::unit::{ActiveState, Enablement, Listen, Unit};
 use sshd_mend::observe::Unexaminable;
 use sshd_mend::report::Outcome;
+use std::time::Duration;
+
+const CONDITION: &str = "ConditionPathExists=/srv/keys does not hold";
 
 fn not_started(machine: &mut Snapshot, active: &str, sub: &str) {
     machine.instances[0].service.active = ActiveState::parse(active);
@@ -66,6 +70,28 @@ pub fn screens() -> Vec<Screen> {
         ),
         ("at-risk-would-not-restart", examined(&healthy(), &invalid(), Trigger::Repair), PLAIN),
         (
+            "at-risk-condition",
+            examined(&healthy(), &tried(|trial| trial.start_hindrance = Some(CONDITION.into())), Trigger::Repair),
+            PLAIN,
+        ),
+        (
+            "at-risk-addresses-changed",
+            examined(
+                &healthy(),
+                &tried(|trial| trial.own_addresses = Some(addresses(&["0.0.0.0:2222", "[::]:2222"]))),
+                Trigger::Repair,
+            ),
+            PLAIN,
+        ),
+        (
+            "broken-starting",
+            check(&changed(healthy(), |machine| {
+                not_started(machine, "activating", "start");
+                machine.instances[0].service.starting_for = Some(Duration::from_secs(40));
+            })),
+            PLAIN,
+        ),
+        (
             "healthy-stale-libraries",
             check(&changed(healthy(), |m| m.processes[0].stale_libraries = vec!["libcrypto.so.3".into()])),
             PLAIN,
@@ -97,7 +123,7 @@ pub fn screens() -> Vec<Screen> {
         ),
         ("at-risk-not-answering", check(&changed(healthy(), silent)), PLAIN),
         ("at-risk-unseen", check(&changed(healthy(), |machine| machine.processes.clear())), PLAIN),
-        ("healthy-starting", check(&changed(healthy(), |m| not_started(m, "activating", "start"))), PLAIN),
+        ("at-risk-starting", check(&changed(healthy(), |m| not_started(m, "activating", "start"))), PLAIN),
         (
             "healthy-disabled",
             check(&changed(healthy(), |machine| {

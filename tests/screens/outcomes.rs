@@ -9,7 +9,7 @@ use sshd_mend::model::plan::{Decision, Step, Trigger};
 use sshd_mend::model::probe::ProbeResult;
 use sshd_mend::model::process::Process;
 use sshd_mend::model::snapshot::{Instance, Snapshot};
-use sshd_mend::model::trial::{Check, Trials};
+use sshd_mend::model::trial::{Check, Trial, Trials};
 use sshd_mend::model::unit::{Listen, Unit};
 use sshd_mend::report::outcome::SCHEMA;
 use sshd_mend::report::{Done, InstanceOutcome, Origin, Outcome, Sessions, Tried, UnitState, Verdict};
@@ -24,7 +24,9 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
         probe.authentication = probe.is_ok().then(|| vec!["publickey".to_owned(), "password".to_owned()]);
         probe.detail = match probe.result {
             ProbeResult::Ok => BANNER.to_owned(),
-            ProbeResult::Dead => format!("new connections are closed after the client's KEXINIT (banner {BANNER})"),
+            ProbeResult::Dead => {
+                format!("new connections are closed in the middle of the key exchange (banner {BANNER})")
+            }
             ProbeResult::Inconclusive => "refused with \"Exceeded MaxStartups\"".to_owned(),
             ProbeResult::Skipped => "nothing about it looks wrong".to_owned(),
         };
@@ -63,9 +65,6 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
     let skipped = plan.instances.iter().flat_map(|plan| &plan.skipped);
     let skipped =
         skipped.map(|(pid, why)| format!("sshd {pid} is left alone: {} ({})", why.message, why.code.as_str()));
-    let served = machine.instances.iter().filter(is_rescued);
-    let served = served
-        .map(|instance| format!("{} ends at the next reboot: repair {} before", instance.rescue.name, instance.name()));
     Outcome {
         schema: SCHEMA,
         origin: Origin {
@@ -85,7 +84,7 @@ pub fn examined(machine: &Snapshot, trials: &Trials, trigger: Trigger) -> Outcom
         sessions: Sessions { before: diagnosis.sessions.len(), after: diagnosis.sessions.len() },
         unreachable_ms: None,
         duration_ms: 60,
-        notes: skipped.chain(served).collect(),
+        notes: skipped.collect(),
         others: Vec::new(),
         findings: diagnosis.findings,
         listeners: diagnosis.listeners,
@@ -180,9 +179,14 @@ pub fn incident() -> Snapshot {
 
 /// A program on disk that would not start.
 pub fn invalid() -> Trials {
-    let mut trials = ready();
     let words = "/etc/ssh/sshd_config line 12: Bad configuration option: PermitRoot";
-    trial(&mut trials, "ssh.service").config = Check::Failed(words.into());
+    tried(|trial| trial.config = Check::Failed(words.into()))
+}
+
+/// What came of a trial of the main instance.
+pub fn tried(change: impl FnOnce(&mut Trial)) -> Trials {
+    let mut trials = ready();
+    change(trial(&mut trials, "ssh.service"));
     trials
 }
 

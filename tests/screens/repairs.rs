@@ -107,6 +107,7 @@ pub fn screens() -> Vec<Screen> {
             "unverified-lost-session",
             Outcome {
                 sessions: Sessions { before: 2, after: 1 },
+                exit_status: 1,
                 ..repaired(&incident(), &mended(), Verdict::Unverified, &mended_steps)
             },
             PLAIN,

@@ -202,18 +202,20 @@ fn some_trial() -> impl Strategy<Value = Trial> {
     let rules = || subsequence(RULES.to_vec(), 0..=1);
     let texts = (subsequence(options.to_vec(), 0..=2), rules(), rules());
     let others = subsequence(vec![2, 3, 4, 5, 100], 0..=1);
-    let verdicts = (flag(0.95), flag(0.85), flag(0.03));
+    let verdicts = (flag(0.95), flag(0.85), flag(0.03), flag(0.05));
     let facts = (config, handshake, some_addresses(), flag(0.95), flag(0.95));
     (facts, texts, others, verdicts).prop_map(
         |(
             (config, handshake, own, tells, ready),
             (options, service, socket),
             others,
-            (readable, allows, timed_out),
+            (readable, allows, timed_out, hindered),
         )| Trial {
             own_addresses: (config != Check::NeedsRuntimeDirectory && tells).then_some(own),
             handshake: if config == Check::NeedsRuntimeDirectory { config.clone() } else { handshake },
             config,
+            start_hindrance: hindered.then(|| "x".into()),
+            exec_condition: hindered,
             package: if ready { Package::Ready } else { Package::Unconfigured("x".into()) },
             options: options.into_iter().map(str::to_owned).collect(),
             service_files: vec!["[Service]\nExecStart=/usr/sbin/sshd\n".into(), in_file("[Service]", &service)],

@@ -186,6 +186,8 @@ pub fn second_instance(mut machine: Snapshot) -> Snapshot {
 pub fn serves(texts: &[&str]) -> Trial {
     Trial {
         config: Check::Passed,
+        start_hindrance: None,
+        exec_condition: false,
         handshake: Check::Passed,
         own_addresses: Some(addresses(texts)),
         package: Package::Ready,

@@ -235,7 +235,7 @@ impl Case<'_> {
         let may_wait = self.after_aid || self.ended().is_empty();
         let waits = |check: &Check| may_wait && *check == Check::NeedsRuntimeDirectory;
         let passed = |check: &Check| *check == Check::Passed || waits(check);
-        let good = passed(&self.trial.config) && passed(&self.trial.handshake);
+        let good = passed(&self.trial.config) && passed(&self.trial.handshake) && self.trial.start_hindrance.is_none();
         check(good && self.instance.program.file.is_some(), "acts before the replacement is known good")?;
         check(self.trial.package == Package::Ready, "acts while the package is unconfigured")
     }

@@ -12,6 +12,7 @@ use zbus::blocking::{Connection, Proxy, connection};
 use zbus::proxy::CacheProperties;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
+use super::super::deadline::elapsed_since;
 use super::error::{Error, Failure};
 use crate::model::plan::Job;
 use crate::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, LoadState, Unit};
@@ -94,10 +95,15 @@ impl Bus {
         let load = LoadState::parse(&unit.text("LoadState"));
         // systemd answers for a unit that it does not know, and `Id` is what was asked for then.
         let id = unit.text("Id");
+        let active = ActiveState::parse(&unit.text("ActiveState"));
+        let is_starting = active == ActiveState::Activating;
         Ok(Unit {
             name: if id.is_empty() { name.to_owned() } else { id },
             load,
-            active: ActiveState::parse(&unit.text("ActiveState")),
+            active,
+            starting_for: is_starting
+                .then(|| unit.value("InactiveExitTimestampMonotonic").map(elapsed_since))
+                .flatten(),
             sub: unit.text("SubState"),
             result: typed.text("Result"),
             enablement: Enablement::parse(&unit.text("UnitFileState")),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::command::{self, Finished};
-use super::super::deadline::Deadline;
+use super::super::deadline::{Deadline, elapsed_since};
 use super::error::{Error, Failure, verb};
 use crate::model;
 use crate::model::plan::Job;
@@ -16,7 +16,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,Job,CanStart,NeedDaemonReload,\
                           KillMode,ControlGroup,ExecStart,EnvironmentFiles,Environment,PrivateNetwork,\
                           NetworkNamespacePath,FragmentPath,DropInPaths,TriggeredBy,Listen,BindIPv6Only,Accept,FreeBind,\
-                          BindToDevice,ControlPID,ConsistsOf,RequiredBy,BoundBy";
+                          BindToDevice,ControlPID,ConsistsOf,RequiredBy,BoundBy,InactiveExitTimestampMonotonic";
 
 pub(super) struct Systemctl;
 
@@ -92,10 +92,15 @@ pub fn parse(name: &str, shown: &str) -> Unit {
     let text = |key: &'static str| values(key).next().unwrap_or_default().to_owned();
     let id = text("Id");
     let words = |key: &'static str| text(key).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let active = ActiveState::parse(&text("ActiveState"));
+    let is_starting = active == ActiveState::Activating;
     Unit {
         name: if id.is_empty() { name.to_owned() } else { id },
         load: LoadState::parse(&text("LoadState")),
-        active: ActiveState::parse(&text("ActiveState")),
+        active,
+        starting_for: is_starting
+            .then(|| text("InactiveExitTimestampMonotonic").parse().ok().map(elapsed_since))
+            .flatten(),
         sub: text("SubState"),
         result: text("Result"),
         enablement: Enablement::parse(&text("UnitFileState")),

@@ -152,6 +152,8 @@ fn trial(layout: &Layout) -> Trial {
     Trial {
         config: if layout.works { Check::Passed } else { Check::Failed("x".to_owned()) },
         handshake: if layout.works { Check::Passed } else { Check::Failed("x".to_owned()) },
+        start_hindrance: None,
+        exec_condition: false,
         own_addresses: layout.works.then(|| addresses(&layout.own)),
         package: Package::Ready,
         options: Vec::new(),
