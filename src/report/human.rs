@@ -228,8 +228,10 @@ fn instance(machine: &Outcome, outcome: &InstanceOutcome) -> String {
             && [FindingCode::NotExamined, FindingCode::Unseen].contains(&finding.code)
     };
     let addresses = match outcome.addresses.is_empty() {
-        true if machine.findings.iter().any(|finding| is_unseen(&finding)) => "where it listens is not seen".to_owned(),
-        true => "nobody listens".to_owned(),
+        true if machine.findings.iter().any(|finding| is_unseen(&finding)) => {
+            "where it listens is not known".to_owned()
+        }
+        true => "does not listen".to_owned(),
         false => list(&outcome.addresses),
     };
     let rescue = outcome.rescue.as_ref().map(|unit| format!(", served by {unit}")).unwrap_or_default();

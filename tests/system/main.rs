@@ -18,6 +18,7 @@ mod interrupted;
 mod layouts;
 mod machine;
 mod neighbours;
+mod next_start;
 mod obstruction;
 mod old_cgroup;
 mod other_instance;
