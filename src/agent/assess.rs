@@ -1,19 +1,17 @@
 //! Observe, decide: one examination of the machine, and the plan that it leads to.
 
-use crate::decide::diagnosis::{diagnose, instances_in_doubt, listeners, suspects};
+use crate::decide::diagnosis::{decisive, diagnose, instances_in_doubt, listeners, suspects};
 use crate::decide::served::sockets_in_the_way;
 use crate::decide::{instances_in_service, instances_to_try, judge_trials, plan};
 use crate::host::deadline::Deadline;
-use crate::host::systemd::Manager;
 use crate::model::diagnosis::Diagnosis;
-use crate::model::intent::Intent;
 use crate::model::plan::{Plan, Trigger};
 use crate::model::snapshot::Snapshot;
 use crate::model::trial::Trials;
 use crate::observe::basis::{Bases, basis};
 use crate::observe::holders::holders;
 use crate::observe::trials::trials as try_all;
-use crate::observe::{Depth, Unexaminable, observe, probe_listeners, wanted_addresses};
+use crate::observe::{Depth, probe_listeners, wanted_addresses};
 use crate::report::events;
 
 /// How much is tried.
@@ -45,18 +43,8 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// Examines the machine. `intent` is that of an interrupted repair.
-    ///
-    /// # Errors
-    /// The machine could not be examined.
-    pub fn make(
-        manager: &Manager,
-        intent: Option<Intent>,
-        trigger: Trigger,
-        scope: &Scope,
-        deadline: Deadline,
-    ) -> Result<Self, Unexaminable> {
-        let mut snapshot = observe(manager, intent)?;
+    /// Looks closer at what was observed. `acts`: the plan is carried out, so what cannot change it is not looked at.
+    pub fn make(mut snapshot: Snapshot, trigger: Trigger, scope: &Scope, acts: bool, deadline: Deadline) -> Self {
         for index in instances_in_doubt(&snapshot) {
             snapshot.instances[index].wanted = wanted_addresses(&snapshot.instances[index], deadline);
         }
@@ -71,7 +59,15 @@ impl Assessment {
             }
             Scope::Changed { .. } => (suspects(&snapshot), Depth::OneAddress),
         };
-        probe_listeners(&mut snapshot, &to_probe, depth, deadline);
+        // A dead listener takes a second.
+        let (now, later): (Vec<i32>, Vec<i32>) = match acts {
+            true => {
+                let decisive = decisive(&snapshot, trigger);
+                to_probe.iter().partition(|pid| decisive.contains(pid))
+            }
+            false => (to_probe.clone(), Vec::new()),
+        };
+        probe_listeners(&mut snapshot, &now, depth, deadline);
         let mut diagnosis = diagnose(&snapshot);
         let needed = instances_to_try(&snapshot, &diagnosis, trigger);
         let mut trials = try_all(&snapshot, &needed, trigger == Trigger::Hook, deadline);
@@ -104,8 +100,14 @@ impl Assessment {
             trials.extend(tried);
         }
         let plan = plan(&snapshot, &diagnosis, &trials, trigger);
+        let replaced = plan.replaced();
+        let later: Vec<i32> = later.into_iter().filter(|pid| !replaced.contains(pid)).collect();
+        if !later.is_empty() {
+            probe_listeners(&mut snapshot, &later, depth, deadline);
+            diagnosis = diagnose(&snapshot);
+        }
         judge_trials(&mut diagnosis, &snapshot, &trials, &plan);
-        Ok(Self { snapshot, diagnosis, trials, passed, plan })
+        Self { snapshot, diagnosis, trials, passed, plan }
     }
 
     /// Writes what was found to the log.

@@ -2,6 +2,7 @@
 
 mod assess;
 mod conclude;
+mod first_aid;
 pub mod notice;
 pub mod repair_unit;
 mod run;
@@ -15,9 +16,10 @@ use crate::host::deadline::Deadline;
 use crate::model::execution::{End, Execution, InstanceExecution};
 use crate::model::plan::{Decision, Plan};
 use crate::model::refusal::RefusalCode;
-use crate::observe::Unexaminable;
+use crate::observe::{Unexaminable, observe};
 use crate::report::Outcome;
 use assess::{Assessment, Scope};
+use first_aid::FirstAid;
 use repair_unit::FollowError;
 use sessions::PinnedSessions;
 
@@ -36,7 +38,7 @@ impl Run<'_> {
     /// The machine could not be examined.
     pub fn examine(&self) -> Result<Outcome, Unexaminable> {
         let is_idle = record::wait_for_repair(self.deadline.at_most(REPAIR_TIMEOUT));
-        let assessment = self.assess(record::intent())?;
+        let assessment = self.assess_by(&self.task.scope(), record::intent())?;
         let mut outcome = self.outcome(&assessment, &assessment);
         outcome.dry_run = self.task == Task::DryRun;
         if !is_idle {
@@ -59,40 +61,45 @@ impl Run<'_> {
         if repair_unit::is_busy(&self.manager) {
             return self.follow(None);
         }
-        let mut assessment = self.assess(record::intent())?;
+        let (first_aid, snapshot) = self.first_aid(observe(&self.manager, record::intent())?)?;
+        // The hook has a reason to look at every listener then.
+        let scope = if first_aid.was_given() { Scope::Listeners } else { self.task.scope() };
+        let mut assessment = self.assess_snapshot(snapshot, &scope, true);
+        let mut is_busy = repair_unit::is_busy(&self.manager);
         // What was seen while a repair was running means nothing.
         for _ in 1..ASSESSMENTS_MAX {
-            if repair_unit::is_busy(&self.manager) {
-                return self.follow(Some(assessment));
-            }
             let now = repair_unit::time_of_last_outcome();
-            if now == last_outcome {
+            if is_busy || now == last_outcome {
                 break;
             }
             last_outcome = now;
             assessment = self.assess(record::intent())?;
+            is_busy = repair_unit::is_busy(&self.manager);
         }
-        if assessment.plan.is_empty() {
-            assessment.report();
-            self.settle_if_idle(&assessment);
-            // Nothing has to wait for the client any more.
-            let assessment = match self.task {
-                Task::Repair => self.assess_by(&Scope::Everything, record::intent())?,
-                _ => assessment,
-            };
-            let outcome = self.concluded(&assessment, &assessment, &Execution::default(), None);
-            self.tell(&outcome);
-            return Ok(outcome);
+        let replaces = assessment.plan.replaces();
+        if assessment.plan.is_empty() && !is_busy {
+            return self.conclude_without_repair(assessment, first_aid);
         }
-        // Creating a directory terminates nothing: first aid needs no supervisor.
-        if assessment.plan.replaces() && repair_unit::is_installed(&self.manager) {
-            return self.follow(Some(assessment));
-        }
-        let unsupervised = assessment.plan.replaces();
-        let mut outcome = self.repair_here()?;
-        if unsupervised {
+        let supervised = is_busy || (replaces && repair_unit::is_installed(&self.manager));
+        let mut outcome = if supervised { self.follow(Some(assessment))? } else { self.repair_here()? };
+        if replaces && !supervised {
             outcome.notes.push(format!("{} is not installed, so this process did the work itself", repair_unit::NAME));
         }
+        first_aid.add_to(&mut outcome);
+        Ok(outcome)
+    }
+
+    fn conclude_without_repair(&self, assessment: Assessment, first_aid: FirstAid) -> Result<Outcome, Unexaminable> {
+        assessment.report();
+        self.settle_if_idle(&assessment);
+        // Nothing has to wait for the client any more.
+        let assessment = match self.task {
+            Task::Repair => self.assess_by(&Scope::Everything, record::intent())?,
+            _ => assessment,
+        };
+        let mut outcome = self.concluded(&assessment, &assessment, &Execution::default(), None);
+        first_aid.add_to(&mut outcome);
+        self.tell(&outcome);
         Ok(outcome)
     }
 
@@ -122,7 +129,7 @@ impl Run<'_> {
     /// # Errors
     /// The machine could not be examined.
     pub fn refuse(&self, code: RefusalCode) -> Result<Outcome, Unexaminable> {
-        let mut assessment = self.assess(record::intent())?;
+        let mut assessment = self.assess_by(&self.task.scope(), record::intent())?;
         let would_act = !assessment.plan.is_empty() || assessment.plan.refusals().next().is_some();
         if would_act {
             for instance in &mut assessment.plan.instances {
@@ -162,7 +169,7 @@ impl Run<'_> {
         let mut later: Option<Assessment> = None;
         for _ in 1..ASSESSMENTS_MAX {
             let current = later.as_ref().unwrap_or(&first);
-            let host = self.host(current, record.as_ref().ok());
+            let host = self.host(&current.snapshot, record.as_ref().ok());
             if current.plan.is_empty() {
                 break;
             }
@@ -239,7 +246,7 @@ impl Run<'_> {
         let Plan { settled, resumed, .. } = &assessment.plan;
         if !settled.is_empty() || !resumed.is_empty() {
             let record = Record::open_existing().ok();
-            act::execute::settle(settled, resumed, &self.host(assessment, record.as_ref()));
+            act::execute::settle(settled, resumed, &self.host(&assessment.snapshot, record.as_ref()));
         }
     }
 }

@@ -11,8 +11,9 @@ use crate::host::systemd::Manager;
 use crate::host::watchdog::Watchdog;
 use crate::model::intent::Intent;
 use crate::model::plan::Trigger;
-use crate::observe::Unexaminable;
+use crate::model::snapshot::Snapshot;
 use crate::observe::basis::Bases;
+use crate::observe::{Unexaminable, observe};
 use crate::settings::Settings;
 
 /// Limits each examination of the repair unit. `DEADLINE=` is for those who wait for it.
@@ -49,7 +50,7 @@ impl Task {
         }
     }
 
-    fn scope(self) -> Scope {
+    pub(super) fn scope(self) -> Scope {
         let passed = || Record::open_existing().ok()?.remembered(Remembered::Passed);
         match self {
             Self::Check | Self::DryRun => Scope::Everything,
@@ -89,27 +90,33 @@ impl<'a> Run<'a> {
         Self { task, settings, signals, watchdog, manager, begun, deadline: Deadline::after(settings.deadline) }
     }
 
+    /// For a plan that is carried out.
     pub(super) fn assess(&self, intent: Option<Intent>) -> Result<Assessment, Unexaminable> {
-        self.assess_by(&self.task.scope(), intent)
+        Ok(self.assess_snapshot(observe(&self.manager, intent)?, &self.task.scope(), true))
     }
 
+    /// For what is only told.
     pub(super) fn assess_by(&self, scope: &Scope, intent: Option<Intent>) -> Result<Assessment, Unexaminable> {
+        Ok(self.assess_snapshot(observe(&self.manager, intent)?, scope, false))
+    }
+
+    pub(super) fn assess_snapshot(&self, snapshot: Snapshot, scope: &Scope, acts: bool) -> Assessment {
         let deadline = match self.task {
             Task::CarryOut(_) => Deadline::after(EXAMINATION_TIMEOUT),
             _ => self.deadline,
         };
-        let assessment = Assessment::make(&self.manager, intent, self.task.trigger(), scope, deadline);
+        let assessment = Assessment::make(snapshot, self.task.trigger(), scope, acts, deadline);
         self.watchdog.progress();
-        if let (Task::Hook | Task::Timer, Ok(assessment)) = (self.task, &assessment) {
-            remember(assessment);
+        if matches!(self.task, Task::Hook | Task::Timer) {
+            remember(&assessment);
         }
         assessment
     }
 
-    pub(super) fn host<'b>(&'b self, assessment: &'b Assessment, record: Option<&'b Record>) -> Host<'b> {
+    pub(super) fn host<'b>(&'b self, snapshot: &'b Snapshot, record: Option<&'b Record>) -> Host<'b> {
         Host {
             manager: &self.manager,
-            snapshot: &assessment.snapshot,
+            snapshot,
             record,
             grace: self.settings.grace.min(self.settings.deadline),
             signals: self.signals,

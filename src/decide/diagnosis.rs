@@ -3,6 +3,7 @@
 use super::findings::findings;
 use super::role::{instance_of, is_listener, owner, role};
 use crate::model::diagnosis::{Diagnosis, Listener, Role};
+use crate::model::plan::Trigger;
 use crate::model::printable::printable;
 use crate::model::probe::Probe;
 use crate::model::process::Process;
@@ -42,6 +43,15 @@ pub fn suspects(snapshot: &Snapshot) -> Vec<i32> {
             || owner(process, snapshot).is_none()
     };
     listeners(snapshot).filter(suspicious).map(|process| process.pid).collect()
+}
+
+/// Listeners whose probe can change what is done: a stale one is replaced whether it answers or not.
+pub fn decisive(snapshot: &Snapshot, trigger: Trigger) -> Vec<i32> {
+    let is_decisive = |process: &&Process| {
+        let is_orphan = owner(process, snapshot).is_none();
+        snapshot.intent.is_some() || (trigger == Trigger::Hook && is_orphan && !process.is_stale())
+    };
+    listeners(snapshot).filter(is_decisive).map(|process| process.pid).collect()
 }
 
 /// All listeners of this host.

@@ -14,4 +14,4 @@ pub mod served;
 mod would_restart;
 
 pub use diagnosis::diagnose;
-pub use plan::{instances_in_service, instances_to_try, judge_trials, plan};
+pub use plan::{instances_in_service, instances_to_try, judge_trials, needs_first_aid, plan};

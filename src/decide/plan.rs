@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::diagnosis::diagnose;
 use super::findings::is_disabled;
 use super::needs::{has_orphan, needs_replacement, orphans};
 use super::refusals::{by_dependents, by_host, by_policy, by_units};
@@ -87,6 +88,15 @@ pub fn plan(snapshot: &Snapshot, diagnosis: &Diagnosis, trials: &Trials, trigger
         plan.first_aid = Some(if missing { served.collect() } else { BTreeSet::new() });
     }
     plan
+}
+
+/// `/run/sshd` is missing under a listener. Not where the administrator disabled SSH: it would restore the access that they
+/// closed.
+pub fn needs_first_aid(snapshot: &Snapshot) -> Option<Diagnosis> {
+    if snapshot.host.runtime_directory || is_disabled(snapshot) {
+        return None;
+    }
+    Some(diagnose(snapshot)).filter(|diagnosis| diagnosis.has(FindingCode::RuntimeDirectoryMissing))
 }
 
 /// The instance's service fails over and over while an orphan serves in its place, and each failure takes `/run/sshd` from

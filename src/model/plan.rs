@@ -184,6 +184,13 @@ impl Plan {
         self.instances.iter().find(|plan| plan.instance == instance)
     }
 
+    /// Listeners that end, by pid.
+    pub fn replaced(&self) -> BTreeSet<i32> {
+        let ended =
+            self.replacements().flat_map(|(_, replacement)| replacement.end.iter().chain(&replacement.restarted));
+        ended.map(|process| process.pid).collect()
+    }
+
     /// All steps, in the order in which they are taken if nothing fails.
     pub fn steps(&self) -> Vec<Step> {
         let stop = |stopped: &InstanceIntent| Step::StopUnit { unit: stopped.instance.clone() };

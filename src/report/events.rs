@@ -12,7 +12,7 @@ use super::human::word;
 use super::outcome::{Outcome, Verdict};
 use crate::host::log::JOURNAL_ONLY;
 use crate::model::address::list;
-use crate::model::diagnosis::{Diagnosis, Severity};
+use crate::model::diagnosis::{Diagnosis, Finding, Severity};
 use crate::model::execution::{StepOutcome, Success};
 use crate::model::names::RUNTIME_DIRECTORY;
 use crate::model::plan::{Plan, Step, Trigger};
@@ -81,7 +81,19 @@ impl Event {
 
 /// What was found, and why nothing is done about it if nothing is.
 pub fn found(snapshot: &Snapshot, diagnosis: &Diagnosis, plan: &Plan) {
-    for finding in diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info) {
+    findings(snapshot, &diagnosis.findings);
+    let first_aid = if plan.first_aid.is_some() { " First aid is given all the same." } else { "" };
+    for (instance, refusal) in plan.refusals() {
+        Event::new(Level::Error, REFUSED)
+            .with("REASON", refusal.code.as_str())
+            .with("UNIT_NAME", instance)
+            .write(format_args!("Refused: {}.{first_aid} {}", refusal.message, refusal.advice));
+    }
+}
+
+/// What was found, as far as it matters.
+pub fn findings(snapshot: &Snapshot, findings: &[Finding]) {
+    for finding in findings.iter().filter(|finding| finding.severity > Severity::Info) {
         let process = snapshot.processes.iter().find(|process| Some(process.pid) == finding.pid);
         let addresses = process.map(|process| list(&process.addresses())).filter(|addresses| !addresses.is_empty());
         let unit = process.and_then(|process| process.unit.clone()).or_else(|| finding.instance.clone());
@@ -92,13 +104,6 @@ pub fn found(snapshot: &Snapshot, diagnosis: &Diagnosis, plan: &Plan) {
             .with_any("ADDRESS", addresses)
             .with("REASON", finding.code.as_str())
             .write(format_args!("Found: {}", finding.message));
-    }
-    for (instance, refusal) in plan.refusals() {
-        let first_aid = if plan.first_aid.is_some() { " First aid is given all the same." } else { "" };
-        Event::new(Level::Error, REFUSED)
-            .with("REASON", refusal.code.as_str())
-            .with("UNIT_NAME", instance)
-            .write(format_args!("Refused: {}.{first_aid} {}", refusal.message, refusal.advice));
     }
 }
 

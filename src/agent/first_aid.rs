@@ -1,0 +1,63 @@
+//! First aid: `/run/sshd` is created by the process that sees that it is missing, before anything is tried or asked. It
+//! alone lets new connections through again, and takes nothing from anybody.
+
+use super::run::Run;
+use crate::act::execute::first_aid;
+use crate::decide::needs_first_aid;
+use crate::model::diagnosis::{Diagnosis, Finding, FindingCode};
+use crate::model::execution::StepOutcome;
+use crate::model::snapshot::Snapshot;
+use crate::observe::{Unexaminable, observe};
+use crate::report::{Done, Outcome, Verdict, events};
+
+/// What was given, and why.
+#[derive(Debug, Default)]
+pub(super) struct FirstAid {
+    pub(super) findings: Vec<Finding>,
+    pub(super) steps: Vec<StepOutcome>,
+}
+
+impl Run<'_> {
+    /// Gives first aid if `snapshot` says that it is needed. Returns the snapshot to go on with.
+    ///
+    /// # Errors
+    /// The machine could not be examined again.
+    pub(super) fn first_aid(&self, snapshot: Snapshot) -> Result<(FirstAid, Snapshot), Unexaminable> {
+        let Some(diagnosis) = needs_first_aid(&snapshot) else { return Ok((FirstAid::default(), snapshot)) };
+        let findings = about_directory(&diagnosis);
+        events::findings(&snapshot, &findings);
+        let steps = vec![first_aid(&self.host(&snapshot, None))];
+        Ok((FirstAid { findings, steps }, observe(&self.manager, snapshot.intent)?))
+    }
+}
+
+fn about_directory(diagnosis: &Diagnosis) -> Vec<Finding> {
+    let is_it = |finding: &&Finding| finding.code == FindingCode::RuntimeDirectoryMissing;
+    diagnosis.findings.iter().filter(is_it).cloned().collect()
+}
+
+impl FirstAid {
+    pub(super) fn was_given(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    /// Puts it into the outcome of what followed, which another process may have done.
+    pub(super) fn add_to(self, outcome: &mut Outcome) {
+        if !self.was_given() {
+            return;
+        }
+        let known = |finding: &Finding| outcome.findings.iter().any(|known| known.code == finding.code);
+        let findings: Vec<Finding> = self.findings.into_iter().filter(|finding| !known(finding)).collect();
+        outcome.findings.splice(0..0, findings);
+        outcome.done.splice(0..0, self.steps.iter().map(Done::from));
+        let achieved = self.steps.iter().all(|step| step.result.is_ok());
+        let after = |verdict: Verdict| match verdict {
+            Verdict::Healthy if achieved => Verdict::Repaired,
+            Verdict::Broken => Verdict::Failed,
+            other => other,
+        };
+        outcome.verdict = after(outcome.verdict);
+        let serving = outcome.instances.iter_mut().filter(|instance| !instance.addresses.is_empty());
+        serving.for_each(|instance| instance.verdict = after(instance.verdict));
+    }
+}
