@@ -42,7 +42,7 @@ pub enum Command {
     },
     /// For package managers: repair, quiet, exit status 0
     Hook {
-        /// Try everything, not only what there is a reason to try: for a timer
+        /// Outside of package runs, for a timer or a unit that has failed: try everything, and do not ask policy-rc.d
         #[arg(long)]
         full: bool,
     },

@@ -55,9 +55,9 @@ fn main() -> ExitCode {
         Command::Check { json } => (Task::Check, json),
         Command::Repair { dry_run: true, json } => (Task::DryRun, json),
         Command::Repair { dry_run: false, json } => (Task::Repair, json),
-        Command::Hook { full } => (if full { Task::Timer } else { Task::Hook }, false),
+        Command::Hook { full } => (if full { Task::Unattended } else { Task::Hook }, false),
     };
-    let is_hook = matches!(task, Task::Hook | Task::Timer);
+    let is_hook = matches!(task, Task::Hook | Task::Unattended);
     let changes_nothing = matches!(task, Task::Check | Task::DryRun);
     let terminal = match (cli.verbose, cli.quiet) {
         (true, _) => LevelFilter::Debug,
@@ -116,6 +116,13 @@ fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
     }
     let run = Run::new(task, settings, signals, watchdog);
     let suspended = settings::is_suspended(std::env::var_os("SSHD_MEND_SUSPEND").as_deref());
+    if task == Task::Unattended
+        && !suspended
+        && settings.hook == Hook::Repair
+        && run.is_left_to_others().unwrap_or(false)
+    {
+        return;
+    }
     let outcome = match (suspended, settings.hook) {
         (true, _) => run.refuse(RefusalCode::Suspended),
         (false, Hook::Report) => run.examine(),

@@ -55,7 +55,7 @@ impl Record {
         // Who does not wait any more is not there to see what is done with a person's rights.
         standing.map(|request| match request.is_waited_for() {
             true => request,
-            false => Request { trigger: Trigger::Hook, ..request },
+            false => Request { trigger: request.trigger.min(Trigger::Unattended), ..request },
         })
     }
 

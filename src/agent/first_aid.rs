@@ -1,13 +1,14 @@
 //! First aid: `/run/sshd` is created by the process that sees that it is missing, before anything is tried or asked. It
 //! alone lets new connections through again, and takes nothing from anybody.
 
+use super::repair_unit;
 use super::run::Run;
 use crate::act::execute::first_aid;
 use crate::decide::needs_first_aid;
 use crate::model::diagnosis::{Diagnosis, Finding, FindingCode};
 use crate::model::execution::StepOutcome;
 use crate::model::snapshot::Snapshot;
-use crate::observe::{Unexaminable, observe};
+use crate::observe::{Unexaminable, observe, package};
 use crate::report::{Done, Outcome, Verdict, events};
 
 /// What was given, and why.
@@ -28,6 +29,24 @@ impl Run<'_> {
         events::findings(&snapshot, &findings);
         let steps = vec![first_aid(&self.host(&snapshot, None))];
         Ok((FirstAid { findings, steps }, observe(&self.manager, snapshot.intent)?))
+    }
+}
+
+impl Run<'_> {
+    /// Others are at work: a package run, whose own hook comes at its end, or a repair, which deals with the failures that it
+    /// causes. They get first aid at most.
+    ///
+    /// # Errors
+    /// The machine could not be examined.
+    pub fn is_left_to_others(&self) -> Result<bool, Unexaminable> {
+        if repair_unit::is_busy(&self.manager) {
+            return Ok(true);
+        }
+        let is_package_run = package::is_run_under_way();
+        if is_package_run {
+            self.first_aid(observe(&self.manager, None)?)?;
+        }
+        Ok(is_package_run)
     }
 }
 

@@ -45,7 +45,7 @@ impl Run<'_> {
             outcome.notes.push("a repair is running right now: check again in a moment".to_owned());
         }
         // A hook that only reports. A person who examines leaves no trace.
-        if matches!(self.task, Task::Hook | Task::Timer) {
+        if matches!(self.task, Task::Hook | Task::Unattended) {
             self.tell(&outcome);
         }
         Ok(outcome)

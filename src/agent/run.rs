@@ -26,8 +26,8 @@ pub enum Task {
     DryRun,
     Repair,
     Hook,
-    /// As the hook, from a timer: whatever has changed or not.
-    Timer,
+    /// As the hook, outside of package runs, by a timer or since a unit has failed: whatever has changed or not.
+    Unattended,
     /// What the repair unit does, for whoever asked.
     CarryOut(Trigger),
 }
@@ -38,13 +38,14 @@ impl Task {
         match self {
             Self::Check => "check",
             Self::DryRun | Self::Repair | Self::CarryOut(_) => "repair",
-            Self::Hook | Self::Timer => "hook",
+            Self::Hook | Self::Unattended => "hook",
         }
     }
 
     pub(super) const fn trigger(self) -> Trigger {
         match self {
-            Self::Hook | Self::Timer => Trigger::Hook,
+            Self::Hook => Trigger::Hook,
+            Self::Unattended => Trigger::Unattended,
             Self::CarryOut(trigger) => trigger,
             Self::Check | Self::DryRun | Self::Repair => Trigger::Repair,
         }
@@ -56,7 +57,7 @@ impl Task {
             Self::Check | Self::DryRun => Scope::Everything,
             Self::Hook => Scope::Changed { passed: passed().unwrap_or_default() },
             // A repair has a client go so far in the end, and it must not wait for that before.
-            Self::Repair | Self::Timer => Scope::Listeners,
+            Self::Repair | Self::Unattended => Scope::Listeners,
             Self::CarryOut(_) => Scope::Repair,
         }
     }
@@ -107,7 +108,7 @@ impl<'a> Run<'a> {
         };
         let assessment = Assessment::make(snapshot, self.task.trigger(), scope, acts, deadline);
         self.watchdog.progress();
-        if matches!(self.task, Task::Hook | Task::Timer) {
+        if matches!(self.task, Task::Hook | Task::Unattended) {
             remember(&assessment);
         }
         assessment

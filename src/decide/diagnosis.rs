@@ -49,7 +49,7 @@ pub fn suspects(snapshot: &Snapshot) -> Vec<i32> {
 pub fn decisive(snapshot: &Snapshot, trigger: Trigger) -> Vec<i32> {
     let is_decisive = |process: &&Process| {
         let is_orphan = owner(process, snapshot).is_none();
-        snapshot.intent.is_some() || (trigger == Trigger::Hook && is_orphan && !process.is_stale())
+        snapshot.intent.is_some() || (trigger != Trigger::Repair && is_orphan && !process.is_stale())
     };
     listeners(snapshot).filter(is_decisive).map(|process| process.pid).collect()
 }

@@ -164,7 +164,7 @@ fn decide(
         };
     }
     // People may be using it to repair the machine: only a person ends it.
-    if instance.rescue.is_active() && trigger == Trigger::Hook {
+    if instance.rescue.is_active() && trigger != Trigger::Repair {
         return Decision::Nothing;
     }
     let Some(trial) = trials.get(instance.name()) else {

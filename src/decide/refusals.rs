@@ -147,7 +147,7 @@ pub(super) fn by_program(instance: &Instance, trial: &Trial) -> Result<(), Refus
     Ok(())
 }
 
-/// policy-rc.d's answer binds package runs. What was begun is finished: the policy was asked before it began.
+/// policy-rc.d's answer binds package runs (invoke-rc.d(8)). What was begun is finished: the policy was asked before it began.
 pub(super) fn by_policy(
     policy: &Policy,
     trigger: Trigger,

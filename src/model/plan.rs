@@ -14,9 +14,11 @@ use super::refusal::Refusal;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
-    /// A package run.
+    /// A package run, which is bound by policy-rc.d.
     Hook,
-    /// A person, who is not bound by policy-rc.d.
+    /// The timer, or the failure of a unit of SSH.
+    Unattended,
+    /// A person.
     Repair,
 }
 

@@ -1,5 +1,7 @@
 //! Whether dpkg has finished with the package that owns a program.
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -37,4 +39,21 @@ pub fn owner(path: &str, found: &str) -> Option<String> {
         (file == path && !packages.starts_with("diversion "))
             .then(|| packages.split(", ").next().unwrap_or(packages).to_owned())
     })
+}
+
+/// Locks that dpkg and the programs around it hold while they work (dpkg(1), lock-frontend in its documentation).
+const LOCKS: [&str; 2] = ["/var/lib/dpkg/lock", "/var/lib/dpkg/lock-frontend"];
+
+/// A package run is under way. What cannot be found out is none.
+pub fn is_run_under_way() -> bool {
+    LOCKS.iter().any(|lock| is_locked(Path::new(lock)))
+}
+
+/// Somebody else holds a write lock on it (F_GETLK in fcntl_locking(2)).
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = std::fs::File::open(path) else { return false };
+    let kind = |kind: libc::c_int| libc::c_short::try_from(kind).unwrap_or_default();
+    let (l_type, l_whence) = (kind(libc::F_WRLCK), kind(libc::SEEK_SET));
+    let mut lock = libc::flock { l_type, l_whence, l_start: 0, l_len: 0, l_pid: 0 };
+    fcntl(&file, FcntlArg::F_GETLK(&mut lock)).is_ok() && lock.l_type != kind(libc::F_UNLCK)
 }

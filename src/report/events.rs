@@ -169,6 +169,7 @@ pub fn concluded(outcome: &Outcome, trigger: Trigger) {
     let verdict = outcome.verdict.as_str();
     let trigger = match trigger {
         Trigger::Hook => "hook",
+        Trigger::Unattended => "unattended",
         Trigger::Repair => "repair",
     };
     let event = Event::new(conclusion_level(outcome), CONCLUDED)
