@@ -111,7 +111,7 @@ const ENVIRONMENT: Written = &[
 const FILES: Written = &[
     (
         "/etc/default/sshd-mend",
-        "HOOK=repair, report or off (what happens after a package run); GRACE= seconds from SIGTERM to SIGKILL (5); \
+        "HOOK=repair, report or off (what happens after a package run, after a failure of ssh.service, and by the timer); GRACE= seconds from SIGTERM to SIGKILL (5); \
          DEADLINE= seconds for which a command or a package run waits at most (90), after which the repair continues in its unit. Read as data, only if root owns it and nobody else can write it.",
     ),
     ("/run/sshd-mend", "What a repair is about to do, so that an interrupted one is completed."),
@@ -133,7 +133,19 @@ const UNITS: Written = &[
         "Serves in place of NAME.service, by the same rules, if that cannot be started after its listener was terminated. \
          It ends when the unit is started again, by `repair` or by hand, and with the next reboot.",
     ),
+    (
+        "sshd-mend.service",
+        "Runs the hook outside of package runs: whenever ssh.service or ssh.socket fails, whoever restarted it, and for the timer. At most \
+         five times in a minute; sshd-mend-retry.timer makes up for the rest. During a package run it creates /run/sshd if that is missing, and \
+         leaves the rest to the package run's own hook.",
+    ),
     ("sshd-mend.timer", "Starts the hook every six hours; not enabled as installed."),
+    (
+        "ssh.service.d/50-sshd-mend.conf",
+        "In /usr/lib/systemd/system, as the one for ssh.socket: OnFailure=sshd-mend.service, and for ssh.service RuntimeDirectoryPreserve=yes, \
+         with which a failed restart no longer removes /run/sshd, so that an old sshd at the port goes on letting new connections through. `check` \
+         says where that is not in force. HOOK=off switches the first off; a link of that name to /dev/null in /etc/systemd/system/ssh.service.d, both.",
+    ),
     ("", "The journal has every step: journalctl -t sshd-mend. With -x each message is explained."),
 ];
 
@@ -150,8 +162,8 @@ const BUGS: Written = &[
     ),
     (
         "",
-        "Before a replacement the program on disk is tried, with its configuration and its options. Other commands of the unit (ExecStartPre=) are not, \
-         nor are settings of its sandbox that are not in force yet (CapabilityBoundingSet=, SystemCallFilter=, InaccessiblePaths=): restart the unit \
+        "Before a replacement the program on disk is tried, with its configuration and its options. Other commands of the unit (ExecStartPre=, ExecCondition=) are not, \
+         nor are settings of its sandbox that are not in force yet (CapabilityBoundingSet=, SystemCallFilter=, LimitNOFILE=): restart the unit \
          after you have changed them. A start that takes longer than 15 s counts as failed.",
     ),
     ("", "`check` does not connect to a socket that systemd holds, since that would start the service."),

@@ -5,6 +5,7 @@ use super::repair_unit::FollowError;
 use super::run::Run;
 use crate::model::diagnosis::{Diagnosis, Exclusion, Finding, FindingCode, Listener, Severity};
 use crate::model::execution::{End, Execution, Failure, Success};
+use crate::model::names::RUNTIME_DIRECTORY;
 use crate::model::plan::{Decision, Step};
 use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
@@ -253,7 +254,16 @@ fn notes(assessment: &Assessment) -> Vec<String> {
     let elsewhere = elsewhere.map(|instance| {
         format!("{} is declared in a network namespace of its own: it is not examined, and left alone", instance.name())
     });
-    skipped.chain(unreadable).chain(elsewhere).collect()
+    let unprotected =
+        assessment.snapshot.instances.iter().filter(|instance| instance.service.removes_runtime_directory);
+    let unprotected = unprotected.map(|instance| {
+        format!(
+            "RuntimeDirectoryPreserve=yes is not in force for {}: a start that fails removes {RUNTIME_DIRECTORY}, and an old sshd \
+             that still serves then closes every new connection",
+            instance.name()
+        )
+    });
+    skipped.chain(unreadable).chain(elsewhere).chain(unprotected).collect()
 }
 
 /// Processes that are called sshd and are left alone, and why.

@@ -41,6 +41,8 @@ pub struct Unit {
     pub environment: Vec<String>,
     /// `NetworkNamespacePath=` or `PrivateNetwork=yes`: it does not serve in the host's network namespace.
     pub own_network: bool,
+    /// A stop or a failed start removes `/run/sshd` (`RuntimeDirectory=sshd` without `RuntimeDirectoryPreserve=yes`).
+    pub removes_runtime_directory: bool,
     /// `FragmentPath` and `DropInPaths`, in systemd's order.
     pub files: Vec<PathBuf>,
     /// Sockets that start the service (`TriggeredBy`).

@@ -103,8 +103,22 @@ impl Machine {
         machine
     }
 
-    /// As [`Self::boot`], with the package under test installed.
+    /// As [`Self::as_installed`], without what the package adds to ssh.service and ssh.socket: the incident is not prevented, and
+    /// a failure starts nothing, so that each way to a repair is tested by itself.
     pub fn with_package(root: &str) -> Self {
+        let machine = Self::as_installed(root);
+        if std::env::var_os("SSHD_MEND_AS_INSTALLED").is_none() {
+            machine
+                .sh("for unit in ssh.service ssh.socket; do
+                         mkdir -p /etc/systemd/system/$unit.d; ln -s /dev/null /etc/systemd/system/$unit.d/50-sshd-mend.conf
+                     done; systemctl daemon-reload")
+                .ok();
+        }
+        machine
+    }
+
+    /// As [`Self::boot`], with the package under test installed.
+    pub fn as_installed(root: &str) -> Self {
         let machine = Self::boot(root);
         machine.copy_in(&package(), "sshd-mend.deb");
         machine.sh("dpkg -i /lab/sshd-mend.deb").ok();
@@ -265,7 +279,7 @@ impl Machine {
 
     /// See [`Self::drop_in`].
     pub fn remove_drop_in(&self, unit: &str) {
-        self.sh(&format!("rm -r /etc/systemd/system/{unit}.d; systemctl daemon-reload")).ok();
+        self.sh(&format!("rm /etc/systemd/system/{unit}.d/test.conf; systemctl daemon-reload")).ok();
     }
 
     /// Declares another sshd with these options and starts it: `sshd-NAME.service`. As ssh.service it cannot start

@@ -12,8 +12,8 @@ fn a_repair_shows_what_was_found_and_done() {
     machine.locked_out();
     let repair = machine.sh("sshd-mend repair").ok();
     for (label, line) in [
-        ("found", "runs a program that was replaced on disk, and no unit owns this process"),
-        ("", "/run/sshd is missing: sshd resets every new connection after the client's KEXINIT"),
+        ("", "runs a program that was replaced on disk, and no unit owns this process"),
+        ("found", "/run/sshd is missing, so sshd closes every new connection in the middle of the key exchange"),
         ("done", "/run/sshd: created"),
         ("", "terminated by SIGTERM"),
         ("", "ssh.socket: started"),
@@ -47,7 +47,7 @@ fn a_dry_run_shows_each_step_in_order() {
     let steps: Vec<&str> = dry.stdout.lines().skip(first).map(|line| line[12..].trim_start()).collect();
     let terminate = format!("terminate sshd {listener} (open sessions survive)");
     let expected = [
-        "create /run/sshd, after which logins may work again",
+        "create /run/sshd, after which new connections may get through again",
         terminate.as_str(),
         "clear the failed state of ssh.socket",
         "clear the failed state of ssh.service",
@@ -195,7 +195,7 @@ fn the_journal_of_a_repair_ends_with_what_came_of_it() {
     assert!(last["DURATION_MS"].as_str().is_some_and(|ms| ms.parse::<u64>().is_ok_and(|ms| ms > 0)), "{last:#}");
     assert!(last.get("REASON").is_none(), "{last:#}");
     let message = last["MESSAGE"].as_str().unwrap_or_default();
-    assert!(message.starts_with("Repaired: new connections get through again; "), "{message}");
+    assert!(message.starts_with("REPAIRED: new connections get through again; "), "{message}");
 
     let events = journal(&machine);
     let mut notices = 0;

@@ -37,7 +37,7 @@ pub fn assert_rescued(machine: &Machine, listener: i32, drop_in: &str, evidence:
 
     // The cause is still there: the rescue serves again.
     let mut rescued = machine.open_session("rescued");
-    let repair = machine.sh("sshd-mend repair --json");
+    let repair = machine.sh("touch /run/flag; sshd-mend repair --json");
     repair.assert_verdict("rescued", 2);
     assert!(repair.step("stop-rescue").is_some() && repair.step("start-rescue").is_some(), "{repair:#?}");
     machine.assert_login();
@@ -70,8 +70,10 @@ fn a_service_that_dies_after_its_start_is_rescued() {
 #[test]
 fn a_start_that_a_condition_skips_is_rescued() {
     let (machine, listener) = Machine::with_stale_orphan("trixie");
-    // systemd reports such a job as done.
-    assert_rescued(&machine, listener, "[Unit]\nConditionPathExists=/none", "unmet condition check");
+    // It holds until the repair has begun. systemd reports such a job as done.
+    machine.sh("touch /run/flag").ok();
+    machine.drop_in("ssh.socket", "[Socket]\nExecStartPre=/bin/rm -f /run/flag");
+    assert_rescued(&machine, listener, "[Unit]\nConditionPathExists=/run/flag", "unmet condition check");
 }
 
 #[test]

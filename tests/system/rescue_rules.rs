@@ -188,7 +188,10 @@ fn a_rescue_runs_the_program_of_its_unit() {
     machine.drop_in("ssh.service", "[Service]\nExecStartPre=\nExecStart=\nExecStart=/opt/ssh/sshd -D");
     machine.sh("systemctl restart ssh.service; ssh root@127.0.0.1 true").ok();
     machine.replace_program("/opt/ssh/sshd");
-    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false\nExecStart=\nExecStart=/opt/ssh/sshd -D");
+    machine.drop_in(
+        "ssh.service",
+        "[Service]\nExecStartPre=\nExecStartPre=/bin/false\nExecStart=\nExecStart=/opt/ssh/sshd -D",
+    );
     let repair = machine.sh("sshd-mend repair --json");
     assert_eq!((repair.status, &repair.json()["verdict"]), (2, &"rescued".into()), "{repair:#?}\n{}", machine.state());
     machine.assert_login();

@@ -126,6 +126,10 @@ impl Bus {
             environment: typed.value("Environment").unwrap_or_default(),
             own_network: typed.value("PrivateNetwork").unwrap_or(false)
                 || !typed.text("NetworkNamespacePath").is_empty(),
+            removes_runtime_directory: typed
+                .value::<Vec<String>>("RuntimeDirectory")
+                .is_some_and(|names| names.iter().any(|name| name == "sshd"))
+                && typed.text("RuntimeDirectoryPreserve") != "yes",
             files: files.map(PathBuf::from).collect(),
             triggered_by: unit.value("TriggeredBy").unwrap_or_default(),
             stopped_along: STOPPED_ALONG

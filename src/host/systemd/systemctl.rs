@@ -16,7 +16,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,Job,CanStart,NeedDaemonReload,\
                           KillMode,ControlGroup,ExecStart,EnvironmentFiles,Environment,PrivateNetwork,\
                           NetworkNamespacePath,FragmentPath,DropInPaths,TriggeredBy,Listen,BindIPv6Only,Accept,FreeBind,\
-                          BindToDevice,ControlPID,ConsistsOf,RequiredBy,BoundBy,InactiveExitTimestampMonotonic";
+                          BindToDevice,ControlPID,ConsistsOf,RequiredBy,BoundBy,InactiveExitTimestampMonotonic,\
+                          RuntimeDirectory,RuntimeDirectoryPreserve";
 
 pub(super) struct Systemctl;
 
@@ -118,6 +119,8 @@ pub fn parse(name: &str, shown: &str) -> Unit {
             .collect(),
         environment: model::words::words(&text("Environment")),
         own_network: text("PrivateNetwork") == "yes" || !text("NetworkNamespacePath").is_empty(),
+        removes_runtime_directory: words("RuntimeDirectory").iter().any(|name| name == "sshd")
+            && text("RuntimeDirectoryPreserve") != "yes",
         files: words("FragmentPath").into_iter().chain(words("DropInPaths")).map(PathBuf::from).collect(),
         triggered_by: words("TriggeredBy"),
         stopped_along: ["ConsistsOf", "RequiredBy", "BoundBy"].into_iter().flat_map(words).collect(),
