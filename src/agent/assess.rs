@@ -110,6 +110,11 @@ impl Assessment {
         Self { snapshot, diagnosis, trials, passed, plan }
     }
 
+    /// Anything was found, or would be done.
+    pub fn is_remarkable(&self) -> bool {
+        !self.diagnosis.findings.is_empty() || !self.plan.is_empty()
+    }
+
     /// Writes what was found to the log.
     pub fn report(&self) {
         events::found(&self.snapshot, &self.diagnosis, &self.plan);

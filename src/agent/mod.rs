@@ -65,7 +65,7 @@ impl Run<'_> {
         // The hook has a reason to look at every listener then.
         let scope = if first_aid.was_given() { Scope::Listeners } else { self.task.scope() };
         let mut assessment = self.assess_snapshot(snapshot, &scope, true);
-        let mut is_busy = repair_unit::is_busy(&self.manager);
+        let mut is_busy = assessment.is_remarkable() && repair_unit::is_busy(&self.manager);
         // What was seen while a repair was running means nothing.
         for _ in 1..ASSESSMENTS_MAX {
             let now = repair_unit::time_of_last_outcome();

@@ -64,7 +64,7 @@ impl std::error::Error for FollowError {}
 
 /// The unit runs, or is about to.
 pub fn is_busy(manager: &Manager) -> bool {
-    manager.unit(NAME).is_ok_and(|unit| unit.is_busy())
+    manager.is_busy(NAME).unwrap_or(false)
 }
 
 /// systemd knows the unit.

@@ -60,7 +60,7 @@ pub fn probe(address: SocketAddr, deadline: Deadline) -> Probe {
             Attempt::Kexinit(banner) => return Probe::new(ProbeResult::Ok, banner),
             // PerSourcePenalties for 127.0.0.1, which everybody here comes from: it says nothing about the listener.
             Attempt::Refused(_) if number == SHARED_SOURCE && closes > 0 => attempts += 1,
-            Attempt::Refused(text) => return inconclusive(refused(&text)),
+            Attempt::Refused(text) => return Probe { refused: true, ..inconclusive(refused(&text)) },
             // libwrap may keep whom it denies for as long as an attempt takes.
             Attempt::Unclear(_) if number + 1 < attempts && may_be_denied() => is_denied = true,
             Attempt::Unclear(what) => return inconclusive(what),

@@ -17,6 +17,9 @@ pub struct Probe {
     /// Why the client did not get that far although the server's KEXINIT arrived, in its own words; printable.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub proof_detail: Option<String>,
+    /// It refused with text: a server is there, whatever it has against this client.
+    #[serde(skip)]
+    pub refused: bool,
 }
 
 /// The four results of a probe.
@@ -36,7 +39,7 @@ pub enum ProbeResult {
 impl Probe {
     /// A probe up to KEXINIT.
     pub fn new(result: ProbeResult, detail: impl Into<String>) -> Self {
-        Self { result, detail: detail.into(), authentication: None, proof_detail: None }
+        Self { result, detail: detail.into(), authentication: None, proof_detail: None, refused: false }
     }
 
     /// A probe that was not made, and why.

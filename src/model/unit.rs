@@ -148,6 +148,13 @@ words!(
     KillMode { ControlGroup = "control-group", Mixed = "mixed", Process = "process", None = "none" }
 );
 
+impl ActiveState {
+    /// Nothing of it runs or is about to.
+    pub fn is_at_rest(&self) -> bool {
+        [Self::Inactive, Self::Failed, Self::Maintenance, Self::default()].contains(self)
+    }
+}
+
 impl Unit {
     /// A unit that systemd does not know.
     pub fn absent(name: &str) -> Self {
@@ -191,8 +198,7 @@ impl Unit {
 
     /// Running, about to run, or about to stop.
     pub fn is_busy(&self) -> bool {
-        let at_rest = [ActiveState::Inactive, ActiveState::Failed, ActiveState::Maintenance, ActiveState::default()];
-        self.job || !at_rest.contains(&self.active)
+        self.job || !self.active.is_at_rest()
     }
 
     /// What it starts, if that is an sshd. A wrapper is not to be run with sshd's options: `/bin/sh -t -c …` and

@@ -34,7 +34,11 @@ pub(super) fn observe(
         intent.iter().flat_map(|intent| &intent.instances).map(|intent| intent.instance.as_str()).collect();
     names.extend(on_record.iter().map(|name| (*name).to_owned()));
     for name in names.iter().filter(|name| name.ends_with(".service")) {
+        if instances.iter().any(|instance| instance.name() == name) {
+            continue;
+        }
         let service = manager.unit(name)?;
+        // Asked for by an alias.
         let known = instances.iter().any(|instance| instance.name() == service.name);
         let is_sshd = service.sshd().is_some() && !is_per_connection(&service);
         if known || !(is_sshd || on_record.contains(name.as_str())) {

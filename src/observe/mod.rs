@@ -165,7 +165,9 @@ pub fn probe_listeners(snapshot: &mut Snapshot, pids: &[i32], depth: Depth, dead
             result = proof::prove(result, *first, deadline);
             let others: Vec<_> = others.iter().map(|address| (address, probe(*address, deadline))).collect();
             let dead = others.iter().find(|(_, other)| other.is_dead());
-            let unknown = others.iter().find(|(_, other)| other.result == ProbeResult::Inconclusive);
+            // Clients from `::1` share one source address, and its penalties.
+            let is_unknown = |other: &Probe| other.result == ProbeResult::Inconclusive && !other.refused;
+            let unknown = others.iter().find(|(_, other)| is_unknown(other));
             if let Some((address, other)) = dead.or(unknown.filter(|_| result.is_ok())) {
                 result = Probe::new(other.result, format!("{first} answers; {address}: {}", other.detail));
             }

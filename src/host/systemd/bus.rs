@@ -3,16 +3,21 @@
 //! The bus's address is fixed: the default one comes from the environment, which package managers hand on from their
 //! callers. No property is cached: `UnitFileState` sends no change signals.
 
+use futures_core::Stream;
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use zbus::blocking::{Connection, Proxy, connection};
-use zbus::proxy::CacheProperties;
-use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use zbus::proxy::{CacheProperties, SignalStream};
+use zbus::zvariant::{DynamicDeserialize, DynamicType, OwnedObjectPath, OwnedValue};
+use zbus::{Connection, Proxy, connection};
 
-use super::super::deadline::elapsed_since;
+use super::super::deadline::{Deadline, elapsed_since};
 use super::error::{Error, Failure};
 use crate::model::plan::Job;
 use crate::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, LoadState, Unit};
@@ -29,11 +34,13 @@ pub(super) fn is_there() -> bool {
     Path::new(SOCKET).exists()
 }
 
-/// A connection to systemd.
+/// A connection to systemd, for one thread.
 pub(super) struct Bus {
+    runtime: Rc<Runtime>,
     connection: Connection,
     manager: Proxy<'static>,
-    removed: Mutex<Receiver<(String, String)>>,
+    /// JobRemoved, once a job was queued.
+    removed: Option<SignalStream<'static>>,
 }
 
 /// `ExecStart`: path, argv, ignore failure, four times, pid, code, status.
@@ -43,52 +50,36 @@ type Command = (String, Vec<String>, bool, u64, u64, u64, u64, u32, i32, i32);
 type ListedUnit = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 impl Bus {
-    pub(super) fn connect() -> Result<Self, Failure> {
-        let address = format!("unix:path={SOCKET}");
-        let connection = connection::Builder::address(address.as_str())
-            .map(|builder| builder.method_timeout(CALL_TIMEOUT))
-            .and_then(connection::Builder::build)
-            .map_err(|error| no_answer(&error))?;
-        let manager = proxy(&connection, OBJECT.to_owned(), MANAGER).map_err(|error| no_answer(&error))?;
-        // First the match, then Subscribe, then jobs: no JobRemoved can be missed.
-        let signals = manager.receive_signal("JobRemoved").map_err(|error| no_answer(&error))?;
-        manager.call_method("Subscribe", &()).map_err(|error| no_answer(&error))?;
-        let (sender, removed) = channel();
-        std::thread::Builder::new()
-            .name("JobRemoved".to_owned())
-            .spawn(move || {
-                for signal in signals {
-                    let Ok((_, _, unit, result)) =
-                        signal.body().deserialize::<(u32, OwnedObjectPath, String, String)>()
-                    else {
-                        continue;
-                    };
-                    if sender.send((unit, result)).is_err() {
-                        break;
-                    }
-                }
-            })
-            .map_err(|error| Failure::NoAnswer(error.to_string()))?;
-        Ok(Self { connection, manager, removed: Mutex::new(removed) })
+    /// `runtime`: that of the calling thread, entered, as it has to be when this is dropped.
+    pub(super) fn connect(runtime: &Rc<Runtime>) -> Result<Self, Failure> {
+        let connected = runtime.block_on(async {
+            // With an address instead, the library starts a thread to connect.
+            let stream =
+                UnixStream::connect(SOCKET).await.map_err(|error| zbus::Error::InputOutput(Arc::new(error)))?;
+            let connection = connection::Builder::unix_stream(stream).method_timeout(CALL_TIMEOUT).build().await?;
+            let manager = proxy(&connection, OBJECT.to_owned(), MANAGER).await?;
+            Ok((connection, manager))
+        });
+        let (connection, manager) = connected.map_err(|error: zbus::Error| no_answer(&error))?;
+        Ok(Self { runtime: Rc::clone(runtime), connection, manager, removed: None })
+    }
+
+    /// Calls a method of the manager.
+    fn call<A, R>(&self, method: &'static str, arguments: &A, about: &str) -> Result<R, Failure>
+    where
+        A: serde::Serialize + DynamicType,
+        R: for<'d> DynamicDeserialize<'d>,
+    {
+        self.runtime.block_on(self.manager.call(method, arguments)).map_err(|error| failure(about, error))
     }
 
     pub(super) fn unit(&self, name: &str) -> Result<Unit, Failure> {
-        let path: OwnedObjectPath = self.manager.call("LoadUnit", &name).map_err(|error| failure(name, error))?;
-        let unit = Properties::of(&self.connection, &path, name, "Unit")?;
-        let kind = match name.rsplit_once('.').map(|(_, suffix)| suffix) {
-            Some("service") => "Service",
-            Some("socket") => "Socket",
-            _ => "Unit",
-        };
-        let typed = if kind == "Unit" || unit.text("LoadState") != "loaded" {
-            Properties(HashMap::new())
-        } else {
-            Properties::of(&self.connection, &path, name, kind)?
-        };
+        // systemd loads a unit that is asked for by its path, and for no interface in particular tells the properties of all.
+        let unit = self.properties(name)?;
         let (job, _): (u32, OwnedObjectPath) = unit.value("Job").unwrap_or_default();
-        let commands: Vec<Command> = typed.value("ExecStart").unwrap_or_default();
-        let environment_files: Vec<(String, bool)> = typed.value("EnvironmentFiles").unwrap_or_default();
-        let listen: Vec<(String, String)> = typed.value("Listen").unwrap_or_default();
+        let commands: Vec<Command> = unit.value("ExecStart").unwrap_or_default();
+        let environment_files: Vec<(String, bool)> = unit.value("EnvironmentFiles").unwrap_or_default();
+        let listen: Vec<(String, String)> = unit.value("Listen").unwrap_or_default();
         let fragment: String = unit.text("FragmentPath");
         let drop_ins: Vec<String> = unit.value("DropInPaths").unwrap_or_default();
         let files = std::iter::once(fragment).chain(drop_ins).filter(|path| !path.is_empty());
@@ -105,31 +96,27 @@ impl Bus {
                 .then(|| unit.value("InactiveExitTimestampMonotonic").map(elapsed_since))
                 .flatten(),
             sub: unit.text("SubState"),
-            result: typed.text("Result"),
+            result: unit.text("Result"),
             enablement: Enablement::parse(&unit.text("UnitFileState")),
-            main_pid: typed.value::<u32>("MainPID").and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0),
-            control_pid: typed
-                .value::<u32>("ControlPID")
-                .and_then(|pid| i32::try_from(pid).ok())
-                .filter(|pid| *pid > 0),
-            restarts: typed.value("NRestarts").unwrap_or(0),
+            main_pid: unit.value::<u32>("MainPID").and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            control_pid: unit.value::<u32>("ControlPID").and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            restarts: unit.value("NRestarts").unwrap_or(0),
             job: job != 0,
             can_start: unit.value("CanStart").unwrap_or(false),
             needs_reload: unit.value("NeedDaemonReload").unwrap_or(false),
-            kill_mode: KillMode::parse(&typed.text("KillMode")),
-            control_group: typed.text("ControlGroup"),
+            kill_mode: KillMode::parse(&unit.text("KillMode")),
+            control_group: unit.text("ControlGroup"),
             exec_start: commands.into_iter().next().map(|command| ExecStart {
                 path: PathBuf::from(command.0),
                 arguments: command.1.into_iter().skip(1).collect(),
             }),
             environment_files: environment_files.into_iter().map(|(path, _)| PathBuf::from(path)).collect(),
-            environment: typed.value("Environment").unwrap_or_default(),
-            own_network: typed.value("PrivateNetwork").unwrap_or(false)
-                || !typed.text("NetworkNamespacePath").is_empty(),
-            removes_runtime_directory: typed
+            environment: unit.value("Environment").unwrap_or_default(),
+            own_network: unit.value("PrivateNetwork").unwrap_or(false) || !unit.text("NetworkNamespacePath").is_empty(),
+            removes_runtime_directory: unit
                 .value::<Vec<String>>("RuntimeDirectory")
                 .is_some_and(|names| names.iter().any(|name| name == "sshd"))
-                && typed.text("RuntimeDirectoryPreserve") != "yes",
+                && unit.text("RuntimeDirectoryPreserve") != "yes",
             files: files.map(PathBuf::from).collect(),
             triggered_by: unit.value("TriggeredBy").unwrap_or_default(),
             stopped_along: STOPPED_ALONG
@@ -137,29 +124,34 @@ impl Bus {
                 .flat_map(|kind| unit.value::<Vec<String>>(kind).unwrap_or_default())
                 .collect(),
             listen: listen.iter().filter(|(kind, _)| kind == "Stream").map(|(_, text)| Listen::parse(text)).collect(),
-            ipv6_only: typed.text("BindIPv6Only") == "ipv6-only",
-            accept: typed.value("Accept").unwrap_or(false),
-            free_bind: typed.value("FreeBind").unwrap_or(false),
-            device_bound: !typed.text("BindToDevice").is_empty(),
+            ipv6_only: unit.text("BindIPv6Only") == "ipv6-only",
+            accept: unit.value("Accept").unwrap_or(false),
+            free_bind: unit.value("FreeBind").unwrap_or(false),
+            device_bound: !unit.text("BindToDevice").is_empty(),
         })
     }
 
     /// Services that have failed, or wait for their next start after a failure.
     pub(super) fn failed_services(&self) -> Result<Vec<String>, Failure> {
-        let listed: Vec<ListedUnit> = self
-            .manager
-            .call("ListUnitsByPatterns", &(&["failed", "activating"][..], &["*.service"][..]))
-            .map_err(|error| failure("the list of units", error))?;
+        let patterns = (&["failed", "activating"][..], &["*.service"][..]);
+        let listed: Vec<ListedUnit> = self.call("ListUnitsByPatterns", &patterns, "the list of units")?;
         Ok(listed.into_iter().map(|unit| unit.0).collect())
     }
 
+    /// The unit runs, or a job for it is queued. A unit that is not loaded stays so.
+    pub(super) fn is_busy(&self, unit: &str) -> Result<bool, Failure> {
+        let no_states: [&str; 0] = [];
+        let listed: Vec<ListedUnit> = self.call("ListUnitsByPatterns", &(&no_states[..], &[unit][..]), unit)?;
+        Ok(listed.iter().any(|unit| unit.7 != 0 || !ActiveState::parse(&unit.3).is_at_rest()))
+    }
+
     pub(super) fn is_stopping(&self) -> Result<bool, Failure> {
-        let state: String = self.manager.get_property("SystemState").map_err(|error| failure("the system", error))?;
-        Ok(state == "stopping")
+        let state = self.runtime.block_on(self.manager.get_property::<String>("SystemState"));
+        Ok(state.map_err(|error| failure("the system", error))? == "stopping")
     }
 
     pub(super) fn reset_failed(&self, unit: &str) -> Result<(), Failure> {
-        match self.manager.call_method("ResetFailedUnit", &unit) {
+        match self.runtime.block_on(self.manager.call_method("ResetFailedUnit", &unit)) {
             Ok(_) => Ok(()),
             // Not loaded, so neither failed nor counted.
             Err(error) if error_name(&error) == "org.freedesktop.systemd1.NoSuchUnit" => Ok(()),
@@ -167,63 +159,93 @@ impl Bus {
         }
     }
 
-    pub(super) fn enqueue(&self, job: Job, unit: &str) -> Result<(), Failure> {
+    pub(super) fn enqueue(&mut self, job: Job, unit: &str) -> Result<(), Failure> {
         let method = match job {
             Job::Start => "StartUnit",
             Job::Stop => "StopUnit",
             Job::Restart => "RestartUnit",
         };
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
-        while removed.try_recv().is_ok() {} // results of earlier jobs
-        drop(removed);
-        let _: OwnedObjectPath = self.manager.call(method, &(unit, "fail")).map_err(|error| failure(unit, error))?;
+        match self.removed {
+            // Results of earlier jobs.
+            Some(_) => while self.next_result(Duration::ZERO).is_some() {},
+            None => self.subscribe()?,
+        }
+        let _: OwnedObjectPath = self.call(method, &(unit, "fail"), unit)?;
+        Ok(())
+    }
+
+    /// First the match, then Subscribe, then jobs: no JobRemoved can be missed.
+    fn subscribe(&mut self) -> Result<(), Failure> {
+        let subscribed = self.runtime.block_on(async {
+            let signals = self.manager.receive_signal("JobRemoved").await?;
+            self.manager.call_method("Subscribe", &()).await?;
+            Ok(signals)
+        });
+        self.removed = Some(subscribed.map_err(|error: zbus::Error| no_answer(&error))?);
         Ok(())
     }
 
     pub(super) fn abort(&self, unit: &str) -> Result<(), Failure> {
-        let _: OwnedObjectPath =
-            self.manager.call("StopUnit", &(unit, "replace")).map_err(|error| failure(unit, error))?;
+        let _: OwnedObjectPath = self.call("StopUnit", &(unit, "replace"), unit)?;
         Ok(())
     }
 
     pub(super) fn reload(&self) -> Result<(), Failure> {
-        self.manager.call_method("Reload", &()).map(|_| ()).map_err(|error| failure("a reload", error))
+        self.call("Reload", &(), "a reload")
     }
 
     /// The result of a job for `unit` that ended since the last one was queued, if one does within `limit`.
-    pub(super) fn job_result(&self, unit: &str, limit: Duration) -> Option<String> {
-        let until = Instant::now() + limit;
-        let removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn job_result(&mut self, unit: &str, limit: Duration) -> Option<String> {
+        let deadline = Deadline::after(limit);
         loop {
-            match removed.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok((name, result)) if name == unit => return Some(result),
-                Ok(_) => {}
-                Err(_) => {
-                    // A connection that broke ends the thread at once; the caller goes on by the unit's state.
-                    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            match self.next_result(deadline.remaining()) {
+                Some((name, result)) if name == unit => return Some(result),
+                Some(_) => {}
+                None => {
+                    // A connection that broke has no more signals; the caller goes on by the unit's state.
+                    std::thread::sleep(deadline.remaining());
                     return None;
                 }
             }
         }
     }
+
+    /// The unit and the result of the next job that ends.
+    fn next_result(&mut self, limit: Duration) -> Option<(String, String)> {
+        let signals = self.removed.as_mut()?;
+        let next = poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
+        let message = self.runtime.block_on(async { tokio::time::timeout(limit, next).await }).ok()??;
+        let (_, _, unit, result) = message.body().deserialize::<(u32, OwnedObjectPath, String, String)>().ok()?;
+        Some((unit, result))
+    }
+
+    fn properties(&self, unit: &str) -> Result<Properties, Failure> {
+        let path = format!("{OBJECT}/unit/{}", escaped(unit));
+        let all = self.runtime.block_on(async {
+            let properties = proxy(&self.connection, path, "org.freedesktop.DBus.Properties").await?;
+            properties.call("GetAll", &"").await
+        });
+        all.map(Properties).map_err(|error| failure(unit, error))
+    }
+}
+
+/// As part of an object path (bus_label_escape in systemd's bus-label.c).
+fn escaped(unit: &str) -> String {
+    let is_kept = |index: usize, byte: u8| byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit());
+    let of_byte = |(index, byte): (usize, u8)| match is_kept(index, byte) {
+        true => char::from(byte).to_string(),
+        false => format!("_{byte:02x}"),
+    };
+    unit.bytes().enumerate().map(of_byte).collect()
 }
 
 /// Dependencies by which a stop of one unit stops others (systemd.unit(5)).
 const STOPPED_ALONG: [&str; 3] = ["ConsistsOf", "RequiredBy", "BoundBy"];
 
-/// All properties of one interface of a unit.
+/// All properties of a unit.
 struct Properties(HashMap<String, OwnedValue>);
 
 impl Properties {
-    fn of(connection: &Connection, path: &OwnedObjectPath, unit: &str, kind: &str) -> Result<Self, Failure> {
-        let properties = proxy(connection, path.to_string(), "org.freedesktop.DBus.Properties")
-            .map_err(|error| no_answer(&error))?;
-        let all = properties
-            .call("GetAll", &format!("org.freedesktop.systemd1.{kind}"))
-            .map_err(|error| failure(unit, error))?;
-        Ok(Self(all))
-    }
-
     fn value<T: TryFrom<OwnedValue>>(&self, name: &str) -> Option<T> {
         T::try_from(self.0.get(name)?.try_clone().ok()?).ok()
     }
@@ -233,13 +255,14 @@ impl Properties {
     }
 }
 
-fn proxy(connection: &Connection, path: String, interface: &'static str) -> zbus::Result<Proxy<'static>> {
-    zbus::blocking::proxy::Builder::new(connection)
+async fn proxy(connection: &Connection, path: String, interface: &'static str) -> zbus::Result<Proxy<'static>> {
+    zbus::proxy::Builder::new(connection)
         .destination(NAME)?
         .path(path)?
         .interface(interface)?
         .cache_properties(CacheProperties::No)
         .build()
+        .await
 }
 
 fn no_answer(error: &zbus::Error) -> Failure {

@@ -11,8 +11,8 @@ pub use error::Error;
 pub use systemctl::parse as parse_shown;
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::time::Duration;
 
 use super::deadline::Deadline;
@@ -21,6 +21,7 @@ use crate::model::unit::{ActiveState, Unit};
 use bus::Bus;
 use error::Failure;
 use systemctl::Systemctl;
+use tokio::runtime::{self, Runtime};
 
 /// How long a bus that does not answer is tried again before systemctl is used: a restart of dbus-daemon, a
 /// re-execution of systemd.
@@ -30,9 +31,13 @@ const BUS_QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two looks at a unit's state.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
+/// A question for the thread that has the connection.
+type Question = Box<dyn FnOnce(&Rc<Runtime>, &mut Option<Bus>) + Send>;
+
 /// The manager of this machine's units.
 pub struct Manager {
-    bus: RefCell<Option<Arc<Bus>>>,
+    /// The thread that has the connection.
+    bus: RefCell<Option<Sender<Question>>>,
     bus_health: Cell<BusHealth>,
     systemctl: Systemctl,
 }
@@ -63,7 +68,16 @@ impl Manager {
     /// # Errors
     /// systemd did not answer.
     pub fn failed_services(&self) -> Result<Vec<String>, Error> {
-        self.ask(Bus::failed_services, |systemctl| systemctl.failed_services())
+        self.ask(|bus| bus.failed_services(), |systemctl| systemctl.failed_services())
+    }
+
+    /// A unit runs, or is about to.
+    ///
+    /// # Errors
+    /// systemd did not answer.
+    pub fn is_busy(&self, name: &str) -> Result<bool, Error> {
+        let owned = name.to_owned();
+        self.ask(move |bus| bus.is_busy(&owned), |systemctl| Ok(systemctl.unit(name)?.is_busy()))
     }
 
     /// The system is being shut down (`SystemState` is `stopping`).
@@ -71,7 +85,7 @@ impl Manager {
     /// # Errors
     /// systemd did not answer.
     pub fn is_stopping(&self) -> Result<bool, Error> {
-        self.ask(Bus::is_stopping, |systemctl| systemctl.is_stopping())
+        self.ask(|bus| bus.is_stopping(), |systemctl| systemctl.is_stopping())
     }
 
     /// Clears a unit's failed state and its start counter.
@@ -106,7 +120,7 @@ impl Manager {
     /// # Errors
     /// systemd did not answer, or refused.
     pub fn reload(&self) -> Result<(), Error> {
-        self.ask(Bus::reload, |systemctl| systemctl.reload())
+        self.ask(|bus| bus.reload(), |systemctl| systemctl.reload())
     }
 
     /// Queues a job as [`Self::enqueue`] does and waits until it is done and the unit is in the state that it asked for.
@@ -116,14 +130,7 @@ impl Manager {
     pub fn run(&self, job: Job, unit: &str, deadline: Deadline) -> Result<(), Error> {
         self.enqueue(job, unit)?;
         loop {
-            let told = self
-                .bus
-                .borrow()
-                .as_ref()
-                .and_then(|bus| bus.job_result(unit, POLL_INTERVAL.min(deadline.remaining())));
-            if self.bus.borrow().is_none() {
-                std::thread::sleep(POLL_INTERVAL.min(deadline.remaining()));
-            }
+            let told = self.job_result(unit, POLL_INTERVAL.min(deadline.remaining()));
             if let Some(result) = told.filter(|result| result != "done") {
                 return Err(Error::JobFailed { unit: unit.to_owned(), job, result });
             }
@@ -143,10 +150,23 @@ impl Manager {
         }
     }
 
+    /// The result of a job for `unit` that was queued over the bus, if one ends within `limit`.
+    fn job_result(&self, unit: &str, limit: Duration) -> Option<String> {
+        let owned = unit.to_owned();
+        let told = match self.bus_health.get() {
+            BusHealth::Hung => None,
+            _ => self.over_bus(move |bus| Ok(bus.job_result(&owned, limit))).ok(),
+        };
+        told.unwrap_or_else(|| {
+            std::thread::sleep(limit);
+            None
+        })
+    }
+
     /// Asks over the bus; if that gives no answer for [`BUS_RETRY_TIMEOUT`], through systemctl.
     fn ask<T: Send + 'static>(
         &self,
-        over_bus: impl Fn(&Bus) -> Result<T, Failure> + Clone + Send + 'static,
+        over_bus: impl Fn(&mut Bus) -> Result<T, Failure> + Clone + Send + 'static,
         through_systemctl: impl Fn(&Systemctl) -> Result<T, Failure>,
     ) -> Result<T, Error> {
         let retry = Deadline::after(BUS_RETRY_TIMEOUT);
@@ -160,7 +180,6 @@ impl Manager {
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NoAnswer(reason)) => {
                     log::debug!("the system bus gave no answer: {reason}");
-                    self.bus.replace(None);
                     why = reason;
                 }
             }
@@ -177,33 +196,62 @@ impl Manager {
         }
     }
 
-    /// One question, in a thread of its own: whatever the connection comes to, a hang or a panic of the library
-    /// included, a repair goes on without it.
+    /// One question to the thread that has the connection: whatever that comes to, a hang or a panic of the library included,
+    /// a repair goes on without it.
     fn over_bus<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&Bus) -> Result<T, Failure> + Send + 'static,
+        question: impl FnOnce(&mut Bus) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Failure> {
-        let connected = self.bus.borrow().clone();
         let (sender, answer) = sync_channel(1);
-        let asked = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
-            let bus = match connected {
+        let ask = move |runtime: &Rc<Runtime>, connected: &mut Option<Bus>| {
+            let bus = match connected.take() {
                 Some(bus) => Ok(bus),
-                None => Bus::connect().map(Arc::new),
+                None => Bus::connect(runtime),
             };
-            let _ = sender.send(bus.and_then(|bus| question(&bus).map(|answer| (bus, answer))));
-        });
-        asked.map_err(|error| Failure::NoAnswer(error.to_string()))?;
-        match answer.recv_timeout(BUS_QUESTION_TIMEOUT) {
-            Ok(Ok((bus, answer))) => {
-                self.bus.replace(Some(bus));
-                Ok(answer)
-            }
-            Ok(Err(failure)) => Err(failure),
-            Err(error) => {
+            let answer = bus.and_then(|mut bus| {
+                let answer = question(&mut bus);
+                // One that gave no answer is not used again.
+                if !matches!(answer, Err(Failure::NoAnswer(_))) {
+                    *connected = Some(bus);
+                }
+                answer
+            });
+            let _ = sender.send(answer);
+        };
+        let asked = self.thread()?.send(Box::new(ask)).map_err(|error| Failure::NoAnswer(error.to_string()));
+        match asked.and_then(|()| {
+            answer.recv_timeout(BUS_QUESTION_TIMEOUT).map_err(|error| Failure::NoAnswer(error.to_string()))
+        }) {
+            Ok(answer) => answer,
+            Err(failure) => {
                 self.bus_health.set(BusHealth::Hung);
-                Err(Failure::NoAnswer(error.to_string()))
+                Err(failure)
             }
         }
+    }
+
+    fn thread(&self) -> Result<Sender<Question>, Failure> {
+        let mut bus = self.bus.borrow_mut();
+        if let Some(questions) = bus.as_ref() {
+            return Ok(questions.clone());
+        }
+        let (sender, questions) = channel();
+        let started = std::thread::Builder::new().name("bus".to_owned()).spawn(move || answer(&questions));
+        started.map_err(|error| Failure::NoAnswer(error.to_string()))?;
+        Ok(bus.insert(sender).clone())
+    }
+}
+
+/// What the thread does. Without a runtime nobody gets an answer.
+fn answer(questions: &Receiver<Question>) {
+    let Ok(runtime) = runtime::Builder::new_current_thread().enable_io().enable_time().build().map(Rc::new) else {
+        return;
+    };
+    // The library starts tasks, also when a connection is dropped.
+    let _entered = runtime.enter();
+    let mut connected = None;
+    while let Ok(question) = questions.recv() {
+        question(&runtime, &mut connected);
     }
 }
 
