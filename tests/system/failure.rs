@@ -159,7 +159,8 @@ fn a_repair_whose_own_start_fails_starts_nothing() {
     machine.incident();
     machine.replace_program("/usr/sbin/sshd");
     machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/false\nRestart=no");
-    machine.sh("sshd-mend repair").status;
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(repair.status, 2, "{repair:#?}");
     wait_for_rest(&machine);
     machine.assert_login();
     assert!(runs(&machine) <= 3, "{} runs", runs(&machine));
