@@ -129,11 +129,16 @@ fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
         (false, _) => run.repair(),
     };
     let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown("hook", &error.to_string()));
-    if let Some(notice) = Notice::due(&outcome, mistake.clone(), Notice::last().as_ref()) {
-        notice.remember();
+    // What goes to the journal was not told to the next package run.
+    let is_package_run = task == Task::Hook;
+    let last = Notice::last().filter(|_| is_package_run);
+    if let Some(notice) = Notice::due(&outcome, mistake.clone(), last.as_ref()) {
+        if is_package_run {
+            notice.remember();
+        }
         outcome.notes.extend(mistake);
         print_prefixed(&report::render(&outcome, style));
-    } else {
+    } else if is_package_run {
         Notice::forget(&outcome);
     }
 }

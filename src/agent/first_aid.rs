@@ -7,6 +7,8 @@ use crate::act::execute::first_aid;
 use crate::decide::needs_first_aid;
 use crate::model::diagnosis::{Diagnosis, Finding, FindingCode};
 use crate::model::execution::StepOutcome;
+use crate::model::names::RETRY_TIMER;
+use crate::model::plan::Job;
 use crate::model::snapshot::Snapshot;
 use crate::observe::{Unexaminable, observe, package};
 use crate::report::{Done, Outcome, Verdict, events};
@@ -33,20 +35,22 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
-    /// Others are at work: a package run, whose own hook comes at its end, or a repair, which deals with the failures that it
-    /// causes. They get first aid at most.
+    /// Others are at work: a package run, whose own hook may come at its end, or a repair, which deals with the failures that
+    /// it causes. First aid is all that is given now, and in two minutes it is looked whether they have left anything.
     ///
     /// # Errors
     /// The machine could not be examined.
     pub fn is_left_to_others(&self) -> Result<bool, Unexaminable> {
-        if repair_unit::is_busy(&self.manager) {
-            return Ok(true);
+        let is_repair = repair_unit::is_busy(&self.manager);
+        if !is_repair && !package::is_run_under_way() {
+            return Ok(false);
         }
-        let is_package_run = package::is_run_under_way();
-        if is_package_run {
+        let armed = self.manager.enqueue(Job::Start, RETRY_TIMER);
+        log::debug!("{RETRY_TIMER}: {armed:?}");
+        if !is_repair {
             self.first_aid(observe(&self.manager, None)?)?;
         }
-        Ok(is_package_run)
+        Ok(true)
     }
 }
 

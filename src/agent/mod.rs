@@ -59,7 +59,7 @@ impl Run<'_> {
     pub fn repair(&self) -> Result<Outcome, Unexaminable> {
         let mut last_outcome = repair_unit::time_of_last_outcome();
         if repair_unit::is_busy(&self.manager) {
-            return self.follow(None);
+            return self.follow();
         }
         let (first_aid, snapshot) = self.first_aid(observe(&self.manager, record::intent())?)?;
         // The hook has a reason to look at every listener then.
@@ -81,7 +81,7 @@ impl Run<'_> {
             return self.conclude_without_repair(assessment, first_aid);
         }
         let supervised = is_busy || (replaces && repair_unit::is_installed(&self.manager));
-        let mut outcome = if supervised { self.follow(Some(assessment))? } else { self.repair_here()? };
+        let mut outcome = if supervised { self.follow()? } else { self.repair_here()? };
         if replaces && !supervised {
             outcome.notes.push(format!("{} is not installed, so this process did the work itself", repair_unit::NAME));
         }
@@ -103,8 +103,7 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    /// `known`: what was found before the unit was started.
-    fn follow(&self, known: Option<Assessment>) -> Result<Outcome, Unexaminable> {
+    fn follow(&self) -> Result<Outcome, Unexaminable> {
         match repair_unit::follow(self.task.trigger(), &self.manager, self.signals, self.deadline) {
             Ok(outcome) => {
                 Ok(Outcome { command: self.task.command().to_owned(), duration_ms: self.elapsed(), ..outcome })
@@ -118,7 +117,7 @@ impl Run<'_> {
                 Ok(outcome)
             }
             Err(error) => {
-                let assessment = known.map_or_else(|| self.assess(record::intent()), Ok)?;
+                let assessment = self.assess_by(&Scope::Listeners, record::intent())?;
                 Ok(self.unknown_result(&assessment, &error))
             }
         }
@@ -205,8 +204,9 @@ impl Run<'_> {
             let started = execution.instances.iter().map(|instance| instance.instance.clone()).collect();
             self.assess_by(&Scope::Repaired { started }, record.as_ref().ok().and_then(Record::intent)).ok()
         };
-        let last = if acted { last() } else { None };
+        // Listeners that were to be replaced were not probed.
         let decided = later.as_ref().unwrap_or(&first);
+        let last = if acted || decided.plan.replaces() { last() } else { None };
         let last = last.as_ref().unwrap_or(decided);
         self.settle(last);
         drop(lock);

@@ -250,7 +250,7 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
     if service.active == ActiveState::Activating && served.is_empty() {
         let seconds = service.starting_for.unwrap_or_default().as_secs();
         let severity = if seconds < START_MAX.as_secs() { Severity::Warning } else { Severity::Critical };
-        let message = format!("systemd has been starting {} for {seconds} s, and nobody listens yet", service.name);
+        let message = format!("systemd is still starting {}, and nobody listens yet", service.name);
         let advice = format!(
             "1. Look again in a moment: sudo sshd-mend check. 2. If that says the same: sudo journalctl -u {}",
             service.name

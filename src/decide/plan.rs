@@ -109,7 +109,12 @@ fn is_stopped_first(
     trigger: Trigger,
     decision: &Decision,
 ) -> bool {
-    let tried = [RefusalCode::ConfigInvalid, RefusalCode::BinaryUnusable, RefusalCode::AddressesNotCovered];
+    let tried = [
+        RefusalCode::ConfigInvalid,
+        RefusalCode::BinaryUnusable,
+        RefusalCode::UnitWouldNotStart,
+        RefusalCode::AddressesNotCovered,
+    ];
     let is_due = match decision {
         Decision::Nothing => false,
         Decision::Refuse(refusal) => tried.contains(&refusal.code),

@@ -102,7 +102,10 @@ pub(super) fn replacement(
     let rescue = rescue(snapshot, instance, trial, &replaced, &start);
     if let (true, RescuePlan::None(why)) = (instance.rescue.is_active(), &rescue) {
         let what = format!("the rescue that serves now could not be started again ({why})");
-        return Err(RefusalCode::AddressesNotCovered.because(&what));
+        let advice = "1. See why UNIT did not start: sudo journalctl -u UNIT. 2. Remove the cause. 3. From a session that you keep \
+                      open: sudo systemctl start UNIT"
+            .to_owned();
+        return Err(Refusal { advice, ..RefusalCode::AddressesNotCovered.because(&what) });
     }
     // With KillMode=none a restart ends nothing, and what it starts would find the old listener at its port.
     if instance.service.kill_mode == KillMode::None {
@@ -154,8 +157,11 @@ fn by_coverage(
         if trial.needs_runtime_directory() || reached_at.is_empty() {
             return Ok(());
         }
-        let what = "`sshd -T` does not tell which addresses it would serve";
-        return Err(RefusalCode::AddressesNotCovered.because(what));
+        let refusal =
+            RefusalCode::AddressesNotCovered.because("`sshd -T` does not tell which addresses it would serve");
+        let advice =
+            "1. See why: sudo sshd -T (with the options of UNIT, if it has any). 2. sudo sshd-mend repair".to_owned();
+        return Err(Refusal { advice, ..refusal });
     };
     let sockets: Vec<ListenSocket> = replaced.iter().flat_map(|process| process.sockets.iter().copied()).collect();
     let mut missing = coverage.missing(reached_at);
@@ -172,7 +178,10 @@ fn by_coverage(
     let fails = if with_socket { !unassigned.is_empty() } else { unassigned == *coverage.addresses() };
     if fails && !coverage.addresses().is_empty() {
         let what = format!("no network interface has {}, so the start would fail", list(&unassigned));
-        return Err(RefusalCode::AddressesNotCovered.because(&what));
+        let advice = "1. Bring that address up, or correct ListenAddress (or ListenStream= of the socket unit). 2. sudo sshd-mend \
+                      repair"
+            .to_owned();
+        return Err(Refusal { advice, ..RefusalCode::AddressesNotCovered.because(&what) });
     }
     // It starts beside whatever others hold of the rest, which is nobody's loss.
     let takes_over = |address: &&SocketAddr| reached_at.iter().any(|served| reaches(**address, *served));

@@ -88,14 +88,16 @@ fn untried_condition(instance: &Instance, trial: &Trial) -> Option<UnitFinding> 
     let message = format!(
         "whether {name} starts for the next connection is not known: its ExecCondition= decides that, and was not run"
     );
-    let advice = format!("Test it with a login from another machine, then: journalctl -u {name}");
+    let advice = format!("Test it with a login from another machine, then: sudo journalctl -u {name}");
     trial.exec_condition.then_some((FindingCode::NotExamined, Severity::Warning, message, advice))
 }
 
 /// The configuration has changed since the listener was started, or another program has taken an address.
 fn about_addresses(snapshot: &Snapshot, instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
     let name = instance.name();
-    let own = trial.own_addresses.as_ref().filter(|own| !own.is_empty() && !instance.uses_socket())?;
+    // Options that are not known may name others.
+    let are_known = !trial.service_files.is_empty();
+    let own = trial.own_addresses.as_ref().filter(|own| are_known && !own.is_empty() && !instance.uses_socket())?;
     let of_instance = |process: &&Process| is_listener(process, snapshot) && owns(&instance.service, process);
     let sockets: Vec<ListenSocket> =
         snapshot.processes.iter().filter(of_instance).flat_map(|process| process.sockets.iter().copied()).collect();

@@ -81,7 +81,7 @@ pub fn run(path: &Path, arguments: &[&str], deadline: Deadline) -> io::Result<Fi
     finish(command(path, arguments), spawn, deadline)
 }
 
-/// The same for the sshd that is tried, which may do what the real one may.
+/// The same for what has to see what the real sshd or PID 1 would: it may do what they may.
 ///
 /// # Errors
 /// As [`run`].

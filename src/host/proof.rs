@@ -32,8 +32,8 @@ enum Reached {
     Authentication(Vec<String>),
     /// Not that far: the client's words.
     NotSoFar(String),
-    /// There is no client here.
-    NoClient,
+    /// No client was tried: why.
+    NotTried(String),
 }
 
 /// Adds to a probe that got through how far a client gets at `address`. One that twice gets no further than the key exchange is
@@ -47,10 +47,7 @@ pub fn prove(probe: Probe, address: SocketAddr, deadline: Deadline) -> Probe {
         }
         match attempt(address, number, deadline.at_most(CLIENT_TIMEOUT)) {
             Reached::Authentication(methods) => return Probe { authentication: Some(methods), ..probe },
-            Reached::NoClient => {
-                let why = format!("{CLIENT} is not installed, so no client was tried");
-                return Probe { proof_detail: Some(why), ..probe };
-            }
+            Reached::NotTried(why) => return Probe { proof_detail: Some(why), ..probe },
             Reached::NotSoFar(why) => words = why,
         }
     }
@@ -59,6 +56,7 @@ pub fn prove(probe: Probe, address: SocketAddr, deadline: Deadline) -> Probe {
 }
 
 fn attempt(address: SocketAddr, number: Option<u32>, deadline: Deadline) -> Reached {
+    let has_time = deadline.remaining() >= CLIENT_TIMEOUT / 2;
     let target = target(address);
     let from = match (target, number) {
         (SocketAddr::V4(to), Some(number)) if *to.ip() == Ipv4Addr::LOCALHOST => source(number).to_string(),
@@ -77,11 +75,13 @@ fn attempt(address: SocketAddr, number: Option<u32>, deadline: Deadline) -> Reac
     ];
     match command::run(Path::new(CLIENT), &arguments, deadline) {
         Ok(finished) => reached(&finished),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Reached::NoClient,
-        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Reached::NotTried(format!("{CLIENT} is not installed, so no client was tried"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::TimedOut && has_time => {
             Reached::NotSoFar(format!("it got no further within {} s", CLIENT_TIMEOUT.as_secs()))
         }
-        Err(error) => Reached::NotSoFar(format!("{CLIENT}: {error}")),
+        Err(error) => Reached::NotTried(format!("{CLIENT}: {error}")),
     }
 }
 

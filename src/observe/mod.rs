@@ -169,7 +169,7 @@ pub fn probe_listeners(snapshot: &mut Snapshot, pids: &[i32], depth: Depth, dead
             let is_unknown = |other: &Probe| other.result == ProbeResult::Inconclusive && !other.refused;
             let unknown = others.iter().find(|(_, other)| is_unknown(other));
             if let Some((address, other)) = dead.or(unknown.filter(|_| result.is_ok())) {
-                result = Probe::new(other.result, format!("{first} answers; {address}: {}", other.detail));
+                result = Probe::new(other.result, format!("{address}: {}", other.detail));
             }
         }
         process.probe = Some(result);

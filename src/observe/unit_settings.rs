@@ -9,12 +9,32 @@ use std::time::Duration;
 use crate::host::command;
 use crate::host::deadline::Deadline;
 
-/// systemd's own program evaluates what only systemd can (systemd-analyze(1), in the package of systemd itself).
+/// systemd's own programs evaluate what only systemd can (systemd-analyze(1), from 250 on, and systemctl(1)).
 const SYSTEMD_ANALYZE: &str = "/usr/bin/systemd-analyze";
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// For one run. It takes 0.05 s.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Debian's unit has this one. [`crate::model::refusal::RefusalCode::NotToBeRun`] is about it.
 const USUAL_CONDITION: &str = "ConditionPathExists=!/etc/ssh/sshd_not_to_be_run";
+/// What these say is the same for PID 1 and for a process that is confined.
+const CONDITIONS: [&str; 7] = [
+    "PathExists",
+    "PathIsDirectory",
+    "PathIsSymbolicLink",
+    "FileNotEmpty",
+    "DirectoryNotEmpty",
+    "FileIsExecutable",
+    "KernelCommandLine",
+];
+/// What is below these is not the same for this process and for the unit, or is made when the unit starts.
+const NOT_JUDGED: [&str; 7] = ["/run", "/dev", "/tmp", "/var/tmp", "/proc", "/sys", "/home"];
+/// Directories that systemd makes before it starts the unit, and where (systemd.exec(5)).
+const MADE: [(&str, &str); 4] = [
+    ("StateDirectory", "/var/lib"),
+    ("CacheDirectory", "/var/cache"),
+    ("LogsDirectory", "/var/log"),
+    ("ConfigurationDirectory", "/etc"),
+];
 /// Settings that name files or directories, and with which a start fails if one is missing (systemd.exec(5)).
 const PATHS: [&str; 10] = [
     "EnvironmentFile",
@@ -33,23 +53,29 @@ const PATHS: [&str; 10] = [
 /// left out.
 pub(super) fn hindrance(unit: &str, files: &[String], deadline: Deadline) -> Option<String> {
     missing_path(files).or_else(|| user(files)).or_else(|| missing_command(files)).or_else(|| {
-        let lines = || files.iter().flat_map(|file| file.lines()).map(str::trim);
-        let has = |keys: &[&str]| lines().any(|l| l != USUAL_CONDITION && keys.iter().any(|key| l.starts_with(key)));
-        let conditions = has(&["Condition", "Assert"]).then(|| unmet_condition(unit, deadline)).flatten();
-        let requires = || has(&["Requires", "Requisite", "BindsTo"]).then(|| impossible_job(unit, deadline)).flatten();
-        conditions.or_else(requires)
+        let mut lines = files.iter().flat_map(|file| file.lines()).map(str::trim);
+        let is_condition = |line: &str| line.starts_with("Condition") || line.starts_with("Assert");
+        let has_conditions = lines.any(|line| line != USUAL_CONDITION && is_condition(line));
+        let conditions = has_conditions.then(|| unmet_condition(unit, deadline)).flatten();
+        conditions.or_else(|| missing_unit(files, deadline))
     })
 }
 
 /// Whether a command of the unit decides if it is started: it cannot be tried without running it.
 pub(super) fn has_exec_condition(files: &[String]) -> bool {
-    !all(files, "ExecCondition").is_empty()
+    !all(files, "Service", "ExecCondition").is_empty()
 }
 
 fn missing_path(files: &[String]) -> Option<String> {
+    let made: Vec<String> = MADE
+        .iter()
+        .flat_map(|(key, root)| all(files, "Service", key).into_iter().map(move |names| (*root, names)))
+        .flat_map(|(root, names)| names.split_whitespace().map(|name| format!("{root}/{name}")).collect::<Vec<_>>())
+        .collect();
+    let is_made = |path: &str| made.iter().any(|made| Path::new(path).starts_with(made));
     let of_key = |key: &&str| {
         // Of these the last value counts; the others add up.
-        let values = all(files, key);
+        let values = all(files, "Service", key);
         let keep = if ["WorkingDirectory", "RootDirectory"].contains(key) { 1 } else { values.len() };
         let skip = values.len() - keep.min(values.len());
         let words = values.into_iter().skip(skip).flat_map(|value| match key.ends_with("Paths") {
@@ -58,57 +84,80 @@ fn missing_path(files: &[String]) -> Option<String> {
         });
         words.into_iter().find_map(|word| {
             let path = word.strip_prefix('+').unwrap_or(&word);
-            (!path.starts_with('-') && !exists(path)).then(|| format!("{key}={path} is missing"))
+            (is_missing(path) && !is_made(path)).then(|| format!("{key}={path} is missing"))
         })
     };
     PATHS.iter().find_map(of_key)
 }
 
 fn user(files: &[String]) -> Option<String> {
-    let user = all(files, "User").pop().filter(|user| user != "root" && user != "0" && !user.contains('%'));
+    let user = all(files, "Service", "User").pop().filter(|user| user != "root" && user != "0" && !user.contains('%'));
     user.map(|user| format!("User={user}: sshd has to be started by root"))
 }
 
 /// A command before the main one that systemd could not run. With `-` its failure does not matter.
 fn missing_command(files: &[String]) -> Option<String> {
     ["ExecCondition", "ExecStartPre"].into_iter().find_map(|key| {
-        let commands = all(files, key);
+        let commands = all(files, "Service", key);
         let programs = commands.iter().filter_map(|command| command.split_whitespace().next());
         let programs = programs.map(|program| program.trim_start_matches(['@', ':', '+', '!']));
-        let missing = programs.into_iter().find(|program| !program.starts_with('-') && !exists(program));
+        let missing = programs.into_iter().find(|program| is_missing(program));
         missing.map(|program| format!("{key}={program} is missing"))
     })
 }
 
-/// The first condition that does not hold now: `ssh.service: ConditionPathExists=/x failed.`
+/// The condition for which the unit would not be started now.
 fn unmet_condition(unit: &str, deadline: Deadline) -> Option<String> {
     let arguments = ["condition", &format!("--unit={unit}")];
-    let finished = command::run(Path::new(SYSTEMD_ANALYZE), &arguments, deadline.at_most(LIMIT)).ok()?;
-    let line = finished.output.lines().find_map(|line| line.strip_suffix(" failed."))?;
-    let condition = line.strip_prefix(&format!("{unit}: ")).unwrap_or(line);
-    (finished.status == Some(1)).then(|| format!("{condition} does not hold"))
+    // It may look wherever PID 1 may.
+    let finished = command::run_sshd(Path::new(SYSTEMD_ANALYZE), &arguments, deadline.at_most(LIMIT)).ok()?;
+    unmet(unit, &finished.output).map(|condition| format!("{condition} does not hold"))
 }
 
-/// Why systemd could not even queue a job that starts the unit: `ssh.service: Failed to create ssh.service/start: Unit
-/// x.service not found.`
-fn impossible_job(unit: &str, deadline: Deadline) -> Option<String> {
-    let arguments = ["verify", "--man=no", unit];
-    let finished = command::run(Path::new(SYSTEMD_ANALYZE), &arguments, deadline.at_most(LIMIT)).ok()?;
-    let told = format!("Failed to create {unit}/start: ");
-    let why = finished.output.lines().find_map(|line| Some(line.split_once(&told)?.1.trim_end_matches('.')));
-    why.map(|why| format!("systemd cannot start it: {why}"))
+/// From what systemd-analyze prints: `ssh.service: ConditionPathExists=/x failed.`, then `Conditions failed.` Of conditions with
+/// `|` one is enough, so the last one before the end is the one that counts.
+fn unmet(unit: &str, output: &str) -> Option<String> {
+    let lines: Vec<&str> = output.lines().collect();
+    let end = lines.iter().position(|line| ["Conditions failed.", "Asserts failed."].contains(line))?;
+    let failed = lines[..end].iter().rev().find_map(|line| line.strip_suffix(" failed."))?;
+    let condition = failed.strip_prefix(&format!("{unit}: ")).unwrap_or(failed);
+    let (key, value) = condition.split_once('=')?;
+    let kind = key.strip_prefix("Condition").or_else(|| key.strip_prefix("Assert"))?;
+    let value = value.trim_start_matches(['|', '!']);
+    (CONDITIONS.contains(&kind) && is_judged(value)).then(|| condition.to_owned())
 }
 
-/// The values of a setting of `[Service]`; an empty one takes back those before it (systemd.unit(5)).
-fn all(files: &[String], key: &str) -> Vec<String> {
+/// A unit that this one requires, and that systemd does not have: its start would fail with it.
+fn missing_unit(files: &[String], deadline: Deadline) -> Option<String> {
+    let required = ["Requires", "Requisite", "BindsTo"].into_iter().flat_map(|key| all(files, "Unit", key));
+    let required: Vec<String> = required
+        .flat_map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|name| !name.contains(['%', '"']))
+        .collect();
+    if required.is_empty() {
+        return None;
+    }
+    let arguments = ["show", "--property=Id,LoadState", "--"].into_iter().chain(required.iter().map(String::as_str));
+    let arguments: Vec<&str> = arguments.collect();
+    let shown = command::run(Path::new(SYSTEMCTL), &arguments, deadline.at_most(LIMIT)).ok()?;
+    // A block for each unit, with an empty line between them.
+    shown.output.split("\n\n").find_map(|block| {
+        let value = |key: &str| block.lines().find_map(|line| line.strip_prefix(key));
+        let state = value("LoadState=").filter(|state| ["not-found", "masked"].contains(state))?;
+        Some(format!("it requires {}, which is \"{state}\"", value("Id=")?))
+    })
+}
+
+/// The values of a setting in a section; an empty one takes back those before it (systemd.unit(5)).
+fn all(files: &[String], section: &str, key: &str) -> Vec<String> {
     let mut values = Vec::new();
     for file in files {
-        let mut in_service = false;
+        let mut is_inside = false;
         for line in file.lines().map(str::trim) {
             if line.starts_with('[') {
-                in_service = line == "[Service]";
+                is_inside = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) == Some(section);
             }
-            let Some((_, value)) = line.split_once('=').filter(|(name, _)| in_service && name.trim() == key) else {
+            let Some((_, value)) = line.split_once('=').filter(|(name, _)| is_inside && name.trim() == key) else {
                 continue;
             };
             match value.trim() {
@@ -120,10 +169,15 @@ fn all(files: &[String], key: &str) -> Vec<String> {
     values
 }
 
-/// True also where that cannot be said.
-fn exists(path: &str) -> bool {
+/// False also where that cannot be said: `-` makes it no matter, and what may not be looked at may be there.
+fn is_missing(path: &str) -> bool {
     let is_plain = path.starts_with('/') && !path.contains(['%', '*', '?', '[', '\\', '$', '"']);
-    !is_plain || Path::new(path).exists()
+    is_plain && is_judged(path) && matches!(Path::new(path).try_exists(), Ok(false))
+}
+
+/// What is at that path is the same for this process and for the unit.
+fn is_judged(path: &str) -> bool {
+    !NOT_JUDGED.iter().any(|directory| Path::new(path).starts_with(directory))
 }
 
 #[cfg(test)]
@@ -147,6 +201,8 @@ mod tests {
             "WorkingDirectory=/nothing\nWorkingDirectory=/",
             "BindPaths=-/nothing:/mnt /etc:/mnt:rbind",
             "ReadOnlyPaths=+/etc",
+            "ReadWritePaths=/run/nothing /dev/nothing",
+            "StateDirectory=nothing\nReadWritePaths=/var/lib/nothing/keys",
             "ExecStartPre=-/nothing -x",
             "ExecStartPre=+/bin/sh -c /nothing",
             "User=root",
@@ -169,5 +225,35 @@ mod tests {
             of("BindReadOnlyPaths=/etc /nothing:/mnt").as_deref(),
             Some("BindReadOnlyPaths=/nothing is missing")
         );
+    }
+    #[test]
+    fn the_condition_that_does_not_hold() {
+        let of = |lines: &[&str]| unmet("x.service", &lines.join("\n"));
+        let exists = "x.service: ConditionPathExists=/nothing failed.";
+        assert_eq!(of(&[exists, "Conditions failed."]).as_deref(), Some("ConditionPathExists=/nothing"));
+        let assert = "x.service: AssertPathExists=/nothing failed.";
+        let holds = "x.service: ConditionPathExists=!/x succeeded.";
+        assert_eq!(
+            of(&[assert, "Asserts failed.", holds, "Conditions succeeded."]).as_deref(),
+            Some("AssertPathExists=/nothing")
+        );
+        // One of these is enough.
+        let either = [
+            "x.service: AssertPathExists=|/a failed.",
+            "x.service: AssertPathExists=|/b succeeded.",
+            "Asserts succeeded.",
+        ];
+        assert_eq!(of(&either), None);
+        assert_eq!(
+            of(&[&either[..], &[exists, "Conditions failed."]].concat()).as_deref(),
+            Some("ConditionPathExists=/nothing")
+        );
+        // Not the same for a process that is confined, or not before the unit is started.
+        for other in
+            ["ConditionCapability=CAP_SYS_ADMIN", "ConditionEnvironment=X", "ConditionPathExists=!/run/sshd.pid"]
+        {
+            assert_eq!(of(&[&format!("x.service: {other} failed."), "Conditions failed."]), None, "{other}");
+        }
+        assert_eq!(of(&["Unknown option"]), None);
     }
 }

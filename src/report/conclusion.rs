@@ -101,10 +101,8 @@ fn refused(outcome: &Outcome, reach: &str) -> String {
     if achieved(|step| matches!(step, Step::CreateRuntimeDirectory { .. })) && all_answer {
         let old = outcome.listeners.iter().filter(|listener| listener.stale || listener.orphan);
         let old: Vec<String> = old.map(|listener| listener.pid.to_string()).collect();
-        return format!(
-            "new connections get through again: /run/sshd was created. The old sshd {} still runs",
-            old.join(" ")
-        );
+        let still = if old.is_empty() { String::new() } else { format!(". The old sshd {} still runs", old.join(" ")) };
+        return format!("new connections get through again: /run/sshd was created{still}");
     }
     match outcome.exit_status {
         2 => format!("still broken: {reach}; nothing was terminated"),

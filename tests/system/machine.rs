@@ -282,6 +282,14 @@ impl Machine {
         self.sh(&format!("rm /etc/systemd/system/{unit}.d/test.conf; systemctl daemon-reload")).ok();
     }
 
+    /// Installs one of the packages that tests/system/prepare has put at hand.
+    pub fn install(&self, package: &str) {
+        self.sh(&format!(
+            "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dir::Cache::archives=/opt/lab/others --no-install-recommends --no-download install {package}"
+        ))
+        .ok();
+    }
+
     /// Declares another sshd with these options and starts it: `sshd-NAME.service`. As ssh.service it cannot start
     /// without /run/sshd, but it leaves that to others when it stops.
     pub fn instance(&self, name: &str, options: &str) {

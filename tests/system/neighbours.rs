@@ -3,14 +3,6 @@
 use crate::machine::Machine;
 
 impl Machine {
-    /// Installs one of the packages that tests/system/prepare has put at hand.
-    pub fn install(&self, package: &str) {
-        self.sh(&format!(
-            "DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dir::Cache::archives=/opt/lab/others --no-install-recommends --no-download install {package}"
-        ))
-        .ok();
-    }
-
     /// The process that listens at port 22.
     fn holder(&self) -> i32 {
         self.number("ss -Hltnp 'sport = :22' | sed -n 's/.*pid=\\([0-9]*\\),fd=[0-9]*)).*/\\1/p' | head -n 1")

@@ -13,7 +13,7 @@ fn a_unit_that_systemd_would_not_start() {
         let settings = [
             ("ConditionPathExists=/nothing", "ConditionPathExists=/nothing does not hold"),
             ("AssertPathIsDirectory=/etc/passwd", "AssertPathIsDirectory=/etc/passwd does not hold"),
-            ("Requires=nothing.service", "nothing.service not found"),
+            ("Requires=nothing.service", "it requires nothing.service, which is \"not-found\""),
         ];
         for (setting, text) in settings {
             machine.drop_in("ssh.service", &format!("[Unit]\n{setting}"));
