@@ -20,8 +20,10 @@ use crate::report::{Outcome, Verdict};
 
 pub use crate::model::names::REPAIR_UNIT as NAME;
 
-/// Between two looks at the unit's state.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Between two looks for the outcome.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two questions to systemd about the unit's state.
+const STATE_INTERVAL: Duration = Duration::from_millis(200);
 
 /// An outcome on record, with the time at which it was stored.
 #[derive(Debug, Serialize, Deserialize)]
@@ -118,11 +120,17 @@ fn wait_for_outcome(
 ) -> Result<Outcome, FollowError> {
     let mut is_last = false;
     let mut asked = now();
+    let mut looked = Deadline::after(STATE_INTERVAL);
     manager.enqueue(Job::Start, NAME).map_err(FollowError::Systemd)?;
     loop {
         if let Some(stored) = record.own_outcome::<StoredOutcome>().filter(|stored| stored.at >= asked) {
             return Ok(stored.outcome);
         }
+        if !looked.has_passed() && !signals.noted() && !deadline.has_passed() {
+            std::thread::sleep(POLL_INTERVAL);
+            continue;
+        }
+        looked = Deadline::after(STATE_INTERVAL);
         let unit = manager.unit(NAME).map_err(FollowError::Systemd)?;
         // After a crash, or while a repair cannot be finished yet, a new attempt is "activating (auto-restart)".
         let waits = unit.sub == "auto-restart";

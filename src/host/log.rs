@@ -12,7 +12,7 @@ use std::time::Duration;
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
 /// Room for lines that wait to be written. What does not fit is dropped: a repair must not wait for its log.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 256;
 /// How long the end of the program waits for the last lines.
 const FLUSH: Duration = Duration::from_secs(1);
 /// The target of what a terminal need not show, since the outcome on it says the same.

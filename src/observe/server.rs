@@ -44,7 +44,9 @@ pub(super) fn own_addresses(instance: &Instance, deadline: Deadline) -> Option<B
 
 /// Configuration, handshake, and addresses.
 pub(super) fn try_program(program: &Path, options: &[String], deadline: Deadline) -> (Check, Check, Option<Declared>) {
-    let config = check_config(program, options, deadline);
+    // It tests the configuration as `-t` does, and tells the addresses at once.
+    let declared = effective_addresses(program, "-T", options, deadline);
+    let config = if declared.is_some() { Check::Passed } else { check_config(program, options, deadline) };
     match &config {
         Check::Passed => {
             let handshake = check_handshake(program, options, deadline);
@@ -53,8 +55,7 @@ pub(super) fn try_program(program: &Path, options: &[String], deadline: Deadline
                 let addresses = effective_addresses(program, "-G", options, deadline);
                 return (Check::NeedsRuntimeDirectory, Check::NeedsRuntimeDirectory, addresses);
             }
-            let addresses = effective_addresses(program, "-T", options, deadline);
-            (config, handshake, addresses)
+            (config, handshake, declared)
         }
         Check::Failed(_) => (config, Check::Failed("its configuration is not valid".to_owned()), None),
         // `-T` needs /run/sshd; `-G` does not, but came with 9.3.

@@ -9,7 +9,7 @@ use super::{control_group, package, server, unit_settings};
 use crate::host::deadline::Deadline;
 use crate::model::names::{SERVICE, SOCKET};
 use crate::model::snapshot::{Instance, Snapshot};
-use crate::model::trial::{Check, OtherProcesses, Policy, Trial, Trials};
+use crate::model::trial::{Check, OtherProcesses, Package, Policy, Trial, Trials};
 
 /// Tries the programs of these instances. One that is slow uses up its own share of the time and no other's.
 pub fn trials(snapshot: &Snapshot, instances: &[String], ask_policy: bool, deadline: Deadline) -> Trials {
@@ -26,14 +26,21 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
     let unit = server::runs_sshd(instance);
     let options = options(unit);
     let program = &instance.program.path;
-    let (config, handshake, declared) = match (&unit.exec_start, unit.sshd()) {
-        (Some(exec), None) => {
-            let what =
-                format!("{} starts {}, which is not an sshd and cannot be tried", unit.name, exec.path.display());
-            (Check::Passed, Check::Failed(what), None)
-        }
-        _ => server::try_program(program, &options, deadline),
-    };
+    // dpkg-query takes as long as sshd does.
+    let (tried, package) = std::thread::scope(|scope| {
+        let package = scope.spawn(|| package::package(program, deadline));
+        let tried = match (&unit.exec_start, unit.sshd()) {
+            (Some(exec), None) => {
+                let what =
+                    format!("{} starts {}, which is not an sshd and cannot be tried", unit.name, exec.path.display());
+                (Check::Passed, Check::Failed(what), None)
+            }
+            _ => server::try_program(program, &options, deadline),
+        };
+        (tried, package.join())
+    });
+    let (config, handshake, declared) = tried;
+    let package = package.unwrap_or_else(|_| Package::Unconfigured("dpkg-query could not be asked".to_owned()));
     let files = texts(&unit.files);
     let start_hindrance = unit_settings::hindrance(&unit.name, &files, deadline).or_else(|| {
         let socket = Some(&instance.socket).filter(|socket| instance.uses_socket() && !socket.is_active())?;
@@ -49,7 +56,7 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
         unassigned: server::unassigned(bindable),
         own_device_bound: declared.iter().flatten().filter(|(_, bound)| **bound).map(|(address, _)| *address).collect(),
         own_addresses: declared.map(|declared| declared.into_keys().collect()),
-        package: package::package(program, deadline),
+        package,
         options,
         // What cannot be read of its environment may be a rule, too.
         service_files: if are_known(unit) { files } else { Vec::new() },

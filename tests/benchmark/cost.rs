@@ -39,7 +39,7 @@ pub fn measured(machine: &Machine, sizes: &[u32], rounds: usize, with_connection
     for (name, processes, connections) in crowds {
         machine
             .sh(&format!(
-                "rm -f /run/crowd /run/crowd.out; mkfifo /run/crowd; ulimit -n 1048576
+                "rm -f /run/crowd /run/crowd.out; mkfifo /run/crowd
                  setsid /lab/crowd {processes} {connections} </run/crowd >/run/crowd.out 2>&1 &
                  setsid sleep infinity >/run/crowd 2>/dev/null </dev/null & echo $! >/run/crowd.pid"
             ))

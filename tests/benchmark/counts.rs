@@ -36,7 +36,10 @@ pub fn measured(machine: &Machine) -> Counts {
             "strace -f -e trace=clone,clone3 -o /run/calls sshd-mend hook; grep -cE ' clone3?\\(' /run/calls",
         ),
         calls_per_process: (many as f64 - few as f64) / 500.0,
-        peak_kib: number("/lab/measure sshd-mend hook | cut -d' ' -f2"),
+        // The median of 15.
+        peak_kib: number(
+            "for i in $(seq 15); do /lab/measure sshd-mend hook; done | cut -d' ' -f2 | sort -n | sed -n 8p",
+        ),
         program_bytes: number("stat -c %s /usr/sbin/sshd-mend"),
     };
     println!(

@@ -13,7 +13,9 @@
 int main(int argc, char **argv)
 {
     int processes = argc > 1 ? atoi(argv[1]) : 0, connections = argc > 2 ? atoi(argv[2]) : 0;
-    struct rlimit limit = {1048576, 1048576};
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
     for (int i = 0; i < processes; i++) {
         pid_t child = fork();
