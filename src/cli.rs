@@ -1,7 +1,8 @@
 //! Commands and flags. `--help`, the manual page and the completions of shells all come from here
 //! (packaging/documents.rs), so they cannot differ.
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 
 use crate::model::diagnosis::FindingCode;
 use crate::model::refusal::RefusalCode;
@@ -9,7 +10,7 @@ use crate::report::Verdict;
 
 /// Finds sshd listeners whose program is no longer on disk, and replaces them safely
 #[derive(Debug, Parser)]
-#[command(name = "sshd-mend", version, max_term_width = 100, after_help = EXIT_STATUS, after_long_help = after_long_help(), disable_help_subcommand = true)]
+#[command(name = "sshd-mend", version, max_term_width = 100, after_help = EXIT_STATUS, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]
@@ -20,6 +21,22 @@ pub struct Cli {
     /// Print the verdict and what to do only
     #[arg(short, long, global = true, action = ArgAction::SetTrue, conflicts_with = "verbose")]
     pub quiet: bool,
+}
+
+impl Cli {
+    /// From the arguments of this process.
+    ///
+    /// # Errors
+    /// Wrong usage, or help was asked for. Its text is put together only then: the hook runs dozens of times a day.
+    pub fn from_arguments() -> Result<Self, clap::Error> {
+        match Self::try_parse() {
+            Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+                let command = Self::command().after_long_help(after_long_help());
+                command.try_get_matches().and(Err(error))
+            }
+            parsed => parsed,
+        }
+    }
 }
 
 /// The commands.

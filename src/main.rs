@@ -3,7 +3,6 @@
 // println! panics on a terminal that went away, and nothing that the world can change is a reason to panic.
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use clap::Parser;
 use log::LevelFilter;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -43,7 +42,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::from_arguments() {
         Ok(cli) => cli,
         Err(error) => {
             // It knows by itself that help goes to stdout and a mistake to stderr.

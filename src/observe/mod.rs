@@ -1,7 +1,8 @@
 //! Facts, no judgement: examines the machine and returns a [`Snapshot`].
 //!
 //! Nothing in here changes the machine, and nothing decides what a fact means. It starts programs that only test
-//! (`sshd -t`, `sshd -T`, `sshd -i` on a socketpair, dpkg-query, policy-rc.d). Where the facts about a process cannot be
+//! or tell (`sshd -t`, `sshd -T`, `sshd -i` on a socketpair, dpkg-query, `systemd-analyze condition`, `systemctl show`,
+//! policy-rc.d). Where the facts about a process cannot be
 //! had, the process is named as unreadable and left alone.
 
 pub mod basis;

@@ -52,7 +52,7 @@ pub fn measured(machine: &Machine, sizes: &[u32], rounds: usize, with_connection
         costs.insert(name.clone(), of_crowd(machine, rounds, connections > 0));
         table(&name, &costs[&name]);
         machine.sh("kill $(cat /run/crowd.pid)").ok();
-        machine.wait_until("the crowd is gone", |machine| machine.sh("pgrep -x crowd").status == 1);
+        machine.wait_until("the crowd is gone", |machine| machine.sh("pgrep -x 'crowd|sleep'").status == 1);
     }
     costs
 }

@@ -30,7 +30,7 @@ pub fn measured(machine: &Machine) -> Counts {
     machine.wait_until("the crowd is there", |machine| machine.sh("cat /run/c.out").stdout == "ready\n");
     let many = calls();
     machine.sh("kill $(cat /run/c.pid)").ok();
-    machine.wait_until("the crowd is gone", |machine| machine.sh("pgrep -x crowd").status == 1);
+    machine.wait_until("the crowd is gone", |machine| machine.sh("pgrep -x 'crowd|sleep'").status == 1);
     let counts = Counts {
         threads: 1 + number(
             "strace -f -e trace=clone,clone3 -o /run/calls sshd-mend hook; grep -cE ' clone3?\\(' /run/calls",

@@ -152,6 +152,26 @@ fn twenty_failures_a_minute_on_debian_12() {
     twenty_failures("bookworm");
 }
 
+/// Since systemd 254 each crash is a failure, before `Restart=` starts the unit again.
+#[test]
+fn a_unit_that_is_started_again_without_end() {
+    for suite in ["trixie", "bookworm"] {
+        let machine = Machine::as_installed(suite);
+        let settings = "ExecStartPre=/bin/false\nRestart=always\nRestartSec=300ms";
+        machine.drop_in("ssh.service", &format!("[Unit]\nStartLimitIntervalSec=0\n[Service]\n{settings}"));
+        assert_ne!(machine.sh("systemctl restart ssh.service").status, 0);
+        if suite == "trixie" {
+            machine.wait_until("the hook ran", |machine| runs(machine) > 0);
+        }
+        machine.sh("sshd-mend hook").ok();
+        wait_for_rest(&machine);
+        assert!(runs(&machine) <= 6, "{} runs", runs(&machine));
+        machine.remove_drop_in("ssh.service");
+        machine.sh("sshd-mend hook; sshd-mend check").ok();
+        machine.assert_login();
+    }
+}
+
 /// The repair's own start fails: it is not started again for that.
 #[test]
 fn a_repair_whose_own_start_fails_starts_nothing() {
