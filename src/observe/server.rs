@@ -44,12 +44,15 @@ pub(super) fn own_addresses(instance: &Instance, deadline: Deadline) -> Option<B
 
 /// Configuration, handshake, and addresses.
 pub(super) fn try_program(program: &Path, options: &[String], deadline: Deadline) -> (Check, Check, Option<Declared>) {
-    // It tests the configuration as `-t` does, and tells the addresses at once.
-    let declared = effective_addresses(program, "-T", options, deadline);
+    // `-T` tests the configuration as `-t` does, and tells the addresses at once.
+    let (declared, handshake) = std::thread::scope(|scope| {
+        let handshake = scope.spawn(|| check_handshake(program, options, deadline));
+        (effective_addresses(program, "-T", options, deadline), handshake.join())
+    });
+    let handshake = handshake.unwrap_or_else(|_| Check::Failed("it could not be tried".to_owned()));
     let config = if declared.is_some() { Check::Passed } else { check_config(program, options, deadline) };
     match &config {
         Check::Passed => {
-            let handshake = check_handshake(program, options, deadline);
             // A unit that fails and restarts itself has removed it in between.
             if matches!(handshake, Check::Failed(_)) && !Path::new(RUNTIME_DIRECTORY).is_dir() {
                 let addresses = effective_addresses(program, "-G", options, deadline);
