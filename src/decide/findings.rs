@@ -8,7 +8,7 @@ use super::role::serves_by_itself;
 use super::served::{in_the_way, lost_addresses, named, served_by, unserved};
 use crate::model::address::list;
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
-use crate::model::names::{RECORD, RUNTIME_DIRECTORY};
+use crate::model::names::{RECORD, RUNTIME_DIRECTORY, SERVICE};
 use crate::model::probe::ProbeResult;
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::unit::{ActiveState, LoadState, Unit};
@@ -100,7 +100,7 @@ fn about_owned(snapshot: &Snapshot, listener: &Listener, unit: &str) -> Option<(
             let message =
                 format!("whether sshd {pid} of {unit} lets anybody in is not known: {}", listener.probe.detail);
             let advice = format!(
-                "1. See what keeps it busy or stopped: sudo systemctl status {unit}; sudo journalctl -u {unit}. 2. sudo sshd-mend check"
+                "1. See what keeps it busy or stopped: sudo systemctl status {unit}; sudo journalctl -u {unit}; who connects: sudo ss -tn. 2. sudo sshd-mend check"
             );
             (FindingCode::NotAnswering, message, advice)
         }
@@ -122,7 +122,9 @@ const fn gone(listener: &Listener) -> &'static str {
 fn restart_of(snapshot: &Snapshot, listener: &Listener) -> String {
     let spares = snapshot.instance(&listener.instance).is_some_and(|i| i.service.spares_other_processes());
     let sessions = if spares { "open sessions survive" } else { "this ends the open sessions that it serves" };
-    format!("sudo systemctl restart {} ({sessions})", listener.instance)
+    // Its options are Debian's.
+    let test = if listener.instance == SERVICE { "sudo sshd -t && " } else { "" };
+    format!("{test}sudo systemctl restart {} ({sessions})", listener.instance)
 }
 
 /// About one instance. `about`: code, severity, message, advice.
@@ -161,14 +163,15 @@ fn about_instance(snapshot: &Snapshot, instance: &Instance, listeners: &[Listene
         findings.push(finding((FindingCode::Interrupted, Severity::Critical, message, advice)));
     }
     if let Some(message) = other_program(snapshot, instance, listeners) {
-        let advice = "1. See what it is: sudo ss -ltnp. 2. End that program, or move it to another port. 3. sudo sshd-mend check".to_owned();
+        let advice = "1. See what it is: sudo ss -ltnp. 2. Unless you are logged in through it, end that program or move it to another port. 3. sudo sshd-mend check".to_owned();
         findings.push(finding((FindingCode::ForeignListener, Severity::Critical, message, advice)));
     } else if lost.is_empty() {
         findings.extend(about_units(snapshot, instance, listeners).map(finding));
     }
     if instance.is_elsewhere() && (instance.service.is_active() || instance.socket.is_active()) {
         let message = format!("{} serves in a network namespace of its own, which is not examined", instance.name());
-        let advice = "Nothing is known to be wrong with it. To be sure, test a login to its address".to_owned();
+        let advice =
+            "Nothing is known to be wrong with it. To be sure, log in to that instance as its users do".to_owned();
         findings.push(finding((FindingCode::NotExamined, Severity::Warning, message, advice)));
     }
     findings
@@ -250,7 +253,8 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
     if service.active == ActiveState::Activating && served.is_empty() {
         let seconds = service.starting_for.unwrap_or_default().as_secs();
         let severity = if seconds < START_MAX.as_secs() { Severity::Warning } else { Severity::Critical };
-        let message = format!("systemd is still starting {}, and nobody listens yet", service.name);
+        let after = if severity == Severity::Critical { " after more than 15 s" } else { "" };
+        let message = format!("systemd is still starting {}{after}, and nobody listens yet", service.name);
         let advice = format!(
             "1. Look again in a moment: sudo sshd-mend check. 2. If that says the same: sudo journalctl -u {}",
             service.name

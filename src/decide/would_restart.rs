@@ -56,7 +56,8 @@ fn about_trial(snapshot: &Snapshot, instance: &Instance, trial: &Trial, plan: &P
             format!("Before you restart it, make sure that you have another way in: sudo systemctl restart {name}");
         return Some((FindingCode::NotExamined, Severity::Warning, message, advice));
     }
-    let advice = format!("Do not restart {name}. 1. Correct what is named above. 2. sudo sshd-mend check");
+    let advice =
+        format!("Do not reboot or restart {name} before. 1. Correct what is named above. 2. sudo sshd-mend check");
     let (severity, message) = match waits {
         true => (Severity::Critical, format!("{name} will not start for the next connection: {complaint}")),
         false => (Severity::Warning, format!("{name} would not start again: {complaint}")),
@@ -111,14 +112,15 @@ fn about_addresses(snapshot: &Snapshot, instance: &Instance, trial: &Trial) -> O
             list(&missing)
         );
         let advice = format!(
-            "If that is not intended, correct the configuration (Port, ListenAddress). Otherwise, from a session that you \
-             keep open: sudo systemctl restart {name}; then test a login"
+            "Do not reboot or restart {name} before this is decided. 1. If it is not intended, correct Port and ListenAddress; then: \
+             sudo sshd-mend check. 2. If it is, open the new port in every firewall; then, from a session that you keep \
+             open: sudo systemctl restart {name}; and test a login at the new port"
         );
         (message, advice)
     } else if !taken.is_empty() {
         let message =
             format!("after its next start {name} could not serve what another program holds: {}", named(&taken));
-        (message, "See `sudo ss -ltnp`; end that program, or move it or sshd to another port".to_owned())
+        (message, "1. See what it is: sudo ss -ltnp. 2. Unless you are logged in through it, end that program or move it. 3. sudo sshd-mend check".to_owned())
     } else {
         return None;
     };

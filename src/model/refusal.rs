@@ -46,16 +46,16 @@ macro_rules! refusals {
 refusals! {
     ConfigInvalid "config-invalid":
         "the configuration of sshd is not valid, so a restart would leave no listener at all",
-        "1. Correct what is named above; `sudo sshd -t` tests it (with the options of UNIT, if it has any). 2. sudo sshd-mend repair";
+        "Do not reboot or restart UNIT before. 1. Correct what is named above; `sudo sshd -t` tests it (with the options of UNIT, if it has any). 2. sudo sshd-mend repair";
     BinaryMissing "binary-missing":
         "the program that the unit starts is not on disk",
-        "1. sudo apt-get install --reinstall openssh-server. 2. sudo sshd-mend repair";
+        "Do not reboot or restart UNIT before. 1. sudo apt-get install --reinstall openssh-server. 2. sudo sshd-mend repair";
     BinaryUnusable "binary-unusable":
         "the sshd on disk does not serve a connection",
-        "1. Repair what is named above, or: sudo apt-get install --reinstall openssh-server. 2. sudo sshd-mend repair";
+        "Do not reboot or restart UNIT before. 1. Repair what is named above, or: sudo apt-get install --reinstall openssh-server. 2. sudo sshd-mend repair";
     UnitWouldNotStart "unit-would-not-start":
         "systemd would not start the unit that would take over",
-        "1. Correct that; `systemctl cat UNIT` shows the files of the unit. 2. sudo sshd-mend repair";
+        "Do not reboot or restart UNIT before. 1. Correct that; `systemctl cat UNIT` shows the files of the unit. 2. sudo sshd-mend repair";
     PackageUnconfigured "package-unconfigured":
         "the package that sshd belongs to is not fully configured",
         "1. sudo dpkg --configure -a. 2. sudo sshd-mend repair";
@@ -81,7 +81,7 @@ refusals! {
         "1. Wait until it is done: systemctl list-jobs. 2. sudo sshd-mend repair";
     WouldKillSessions "would-kill-sessions":
         "a restart of the unit would end sessions or other processes that run in its control group",
-        "1. Wait for them to end, or set KillMode=process in [Service]: sudo systemctl edit UNIT. 2. sudo sshd-mend repair";
+        "Do not restart UNIT by hand, which would end them. 1. Wait for them to end, or set KillMode=process in [Service]: sudo systemctl edit UNIT. 2. sudo sshd-mend repair";
     NotToBeRun "not-to-be-run":
         "/etc/ssh/sshd_not_to_be_run exists: sshd is not wanted here, and a restart would not bring it back",
         "If SSH is wanted here: 1. sudo rm /etc/ssh/sshd_not_to_be_run. 2. sudo sshd-mend repair";
@@ -96,7 +96,7 @@ refusals! {
         "1. Make room in /run, or make it writable. 2. sudo sshd-mend repair";
     ForeignListener "foreign-listener":
         "another program holds an address that ssh needs",
-        "1. See what it is: sudo ss -ltnp. 2. End that program, or move it to another port. 3. sudo sshd-mend repair";
+        "1. See what it is: sudo ss -ltnp. 2. Unless you are logged in through it, end that program or move it to another port. 3. sudo sshd-mend repair";
     PolicyRcD "policy-rc.d":
         "/usr/sbin/policy-rc.d does not allow a restart in this package run",
         "It binds package runs only. To restart sshd now: sudo sshd-mend repair";

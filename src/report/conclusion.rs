@@ -31,7 +31,13 @@ pub(super) fn conclusion(outcome: &Outcome) -> String {
         Verdict::Unverified => format!("what was done could not be verified in full; {reach}{}", sessions(outcome)),
         Verdict::Rescued => rescued(outcome),
         Verdict::Refused => refused(outcome, &reach),
-        Verdict::Failed => format!("{} could not be repaired; {reach}{}", failed(outcome), sessions(outcome)),
+        Verdict::Failed => {
+            let is_silent = |instance: &InstanceOutcome| {
+                instance.verdict == Verdict::Failed && instance.addresses.is_empty() && !outcome.listeners.is_empty()
+            };
+            let silent = if outcome.instances.iter().any(is_silent) { ", and does not listen" } else { "" };
+            format!("{} could not be repaired{silent}; {reach}{}", failed(outcome), sessions(outcome))
+        }
         Verdict::Unknown => match outcome.notes.first() {
             Some(why) => format!("the machine could not be examined: {why}"),
             None => "the machine could not be examined".to_owned(),
@@ -57,7 +63,9 @@ fn healthy(outcome: &Outcome, reach: String) -> String {
 fn at_risk(outcome: &Outcome, reach: &str) -> String {
     if let Some(finding) = find(outcome, &[FindingCode::StaleOrphan, FindingCode::Orphan]) {
         let pid = finding.pid.unwrap_or_default();
-        return format!("{reach}, but the next upgrade or restart may lock everybody out: no unit owns sshd {pid}");
+        return format!(
+            "{reach}, but the next upgrade or restart of ssh may lock everybody out: no unit owns sshd {pid}"
+        );
     }
     if let Some(finding) = find(outcome, &[FindingCode::StaleService]) {
         let unit = finding.instance.as_deref().unwrap_or(SERVICE);

@@ -43,13 +43,27 @@ pub fn render(outcome: &Outcome, style: Style) -> String {
     }
     if let Some(refusal) = &outcome.refusal {
         let label = if would_refuse(outcome) { "no repair" } else { "refused" };
-        let would = if would_refuse(outcome) { "repair would refuse: " } else { "because " };
+        let would = match () {
+            () if !would_refuse(outcome) => "because ",
+            () if outcome.plan.is_empty() => "repair would refuse: ",
+            () => "repair would do a part, and refuse the rest: ",
+        };
         line(&mut text, label, &format!("{would}{} ({})", refusal.message, refusal.code.as_str()));
+    }
+    if must_keep_sessions(outcome) {
+        line(&mut text, "keep in mind", "Do not close the sessions that you have open");
     }
     if let Some(step) = next_step(outcome) {
         lines(&mut text, "what to do", steps(&step).into_iter());
     }
     text
+}
+
+/// They may be the only way in.
+fn must_keep_sessions(outcome: &Outcome) -> bool {
+    let may_be_dead = [Verdict::Broken, Verdict::Refused, Verdict::Rescued, Verdict::Failed].contains(&outcome.verdict);
+    let is_unverified = outcome.verdict == Verdict::Unverified && !outcome.done.is_empty();
+    is_unverified || (may_be_dead && outcome.exit_status == 2)
 }
 
 /// Nobody has asked for a repair yet.

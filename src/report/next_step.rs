@@ -3,7 +3,7 @@
 use super::conclusion::failed;
 use super::outcome::{Outcome, Verdict};
 use crate::model::diagnosis::{Finding, FindingCode, Severity};
-use crate::model::names::REPAIR_UNIT;
+use crate::model::names::{REPAIR_UNIT, SERVICE, SOCKET};
 
 /// No repair ends a session.
 const REPAIR: &str = "sudo sshd-mend repair (open sessions survive)";
@@ -14,17 +14,13 @@ pub(super) fn next_step(outcome: &Outcome) -> Option<String> {
         Verdict::NotApplicable | Verdict::Unknown => None,
         Verdict::Rescued => Some(rescued(outcome)),
         Verdict::Repaired => outcome.refusal.as_ref().map(|refusal| refusal.advice.clone()),
-        Verdict::Failed => Some(format!(
-            "Do not close the sessions that you have open. 1. See why: {}. 2. Remove the cause. 3. {REPAIR}",
-            logs(&failed(outcome))
+        Verdict::Failed => Some(format!("1. See why: {}. 2. Remove the cause. 3. {REPAIR}", logs(&failed(outcome)))),
+        Verdict::Unverified if outcome.done.is_empty() => Some(format!(
+            "1. Until it has ended, watch it (Ctrl-C to leave): sudo journalctl -fu {REPAIR_UNIT}. 2. sudo sshd-mend check"
         )),
-        Verdict::Unverified if outcome.done.is_empty() => {
-            Some(format!("1. sudo journalctl -fu {REPAIR_UNIT}, until it has ended. 2. sudo sshd-mend check"))
+        Verdict::Unverified => {
+            Some("1. sudo sshd-mend check. 2. If that is not OK: sudo journalctl -t sshd-mend".to_owned())
         }
-        Verdict::Unverified => Some(
-            "Do not close the sessions that you have open. 1. sudo sshd-mend check. 2. If that is not OK: sudo journalctl -t sshd-mend"
-                .to_owned(),
-        ),
         Verdict::Healthy | Verdict::AtRisk | Verdict::Refused | Verdict::Stopped | Verdict::Broken => found(outcome),
     }
 }
@@ -55,7 +51,11 @@ fn found(outcome: &Outcome) -> Option<String> {
 }
 
 fn logs(units: &str) -> String {
-    let of_units: Vec<String> = units.split(' ').map(|unit| format!("-u {unit}")).collect();
+    let of_unit = |unit: &str| match unit == SERVICE {
+        true => format!("-u {SERVICE} -u {SOCKET}"),
+        false => format!("-u {unit}"),
+    };
+    let of_units: Vec<String> = units.split(' ').map(of_unit).collect();
     format!("sudo journalctl {} -u {REPAIR_UNIT}", of_units.join(" "))
 }
 
@@ -64,7 +64,7 @@ fn rescued(outcome: &Outcome) -> String {
     let rescued = outcome.instances.iter().filter(|instance| instance.rescue.is_some());
     let units: Vec<&str> = rescued.map(|instance| instance.instance.as_str()).collect();
     format!(
-        "1. See why {} did not start: {}. 2. Remove the cause. 3. {REPAIR}. A restart by hand does no harm: if it fails, the rescue serves again",
+        "Do not reboot before it is repaired. 1. See why {} did not start: {}. 2. Remove the cause. 3. {REPAIR}. A restart by hand does no harm: if it fails, the rescue serves again",
         units.join(" "),
         logs(&units.join(" "))
     )
