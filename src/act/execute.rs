@@ -27,13 +27,7 @@ pub fn execute(plan: &Plan, machine: &impl Machine) -> Execution {
         let replaced: BTreeSet<&SocketAddr> =
             plan.replacements().flat_map(|(_, replacement)| &replacement.prove).collect();
         execution.first_aid.push(first_aid(machine));
-        for address in addresses.iter().filter(|address| !replaced.contains(address)) {
-            let begun = Instant::now();
-            let result = achieved(machine.probe(*address));
-            let outcome = StepOutcome::new(Step::Probe { address: *address }, begun.elapsed(), result);
-            events::step(&outcome, None);
-            execution.first_aid.push(outcome);
-        }
+        execution.first_aid.extend(probe_all(addresses.iter().filter(|address| !replaced.contains(address)), machine));
     }
     for (instance, replacement) in plan.replacements() {
         let mut work = Work::new(machine, instance, replacement);
@@ -47,6 +41,18 @@ pub fn execute(plan: &Plan, machine: &impl Machine) -> Execution {
         });
     }
     execution
+}
+
+/// Says of each address whether a new connection gets through.
+pub fn probe_all<'a>(addresses: impl Iterator<Item = &'a SocketAddr>, machine: &impl Machine) -> Vec<StepOutcome> {
+    let probed = addresses.map(|address| {
+        let begun = Instant::now();
+        let result = achieved(machine.probe(*address));
+        let outcome = StepOutcome::new(Step::Probe { address: *address }, begun.elapsed(), result);
+        events::step(&outcome, None);
+        outcome
+    });
+    probed.collect()
 }
 
 /// What has to be done before it can be seen what the program on disk can do: units that fail over and over are stopped,

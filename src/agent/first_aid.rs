@@ -1,14 +1,17 @@
 //! First aid: `/run/sshd` is created by the process that sees that it is missing, before anything is tried or asked. It
 //! alone lets new connections through again, and takes nothing from anybody.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use super::repair_unit;
 use super::run::Run;
-use crate::act::execute::first_aid;
+use crate::act::execute::{first_aid, probe_all};
 use crate::decide::needs_first_aid;
 use crate::model::diagnosis::{Diagnosis, Finding, FindingCode};
 use crate::model::execution::StepOutcome;
 use crate::model::names::RETRY_TIMER;
-use crate::model::plan::Job;
+use crate::model::plan::{Job, Step};
 use crate::model::snapshot::Snapshot;
 use crate::observe::{Unexaminable, observe, package};
 use crate::report::{Done, Outcome, Verdict, events};
@@ -18,6 +21,8 @@ use crate::report::{Done, Outcome, Verdict, events};
 pub(super) struct FirstAid {
     pub(super) findings: Vec<Finding>,
     pub(super) steps: Vec<StepOutcome>,
+    /// Where listeners serve that were in need of it.
+    addresses: BTreeSet<SocketAddr>,
 }
 
 impl Run<'_> {
@@ -30,7 +35,15 @@ impl Run<'_> {
         let findings = about_directory(&diagnosis);
         events::findings(&snapshot, &findings);
         let steps = vec![first_aid(&self.host(&snapshot, None))];
-        Ok((FirstAid { findings, steps }, observe(&self.manager, snapshot.intent)?))
+        let addresses = diagnosis.listeners.iter().flat_map(|listener| listener.addresses.iter().copied()).collect();
+        Ok((FirstAid { findings, steps, addresses }, observe(&self.manager, snapshot.intent)?))
+    }
+
+    /// Where nothing more is done, it is the repair, and has to be proven.
+    pub(super) fn prove_first_aid(&self, first_aid: &mut FirstAid, snapshot: &Snapshot) {
+        if first_aid.was_given() {
+            first_aid.steps.extend(probe_all(first_aid.addresses.iter(), &self.host(snapshot, None)));
+        }
     }
 }
 
@@ -73,6 +86,12 @@ impl FirstAid {
         let findings: Vec<Finding> = self.findings.into_iter().filter(|finding| !known(finding)).collect();
         outcome.findings.splice(0..0, findings);
         outcome.done.splice(0..0, self.steps.iter().map(Done::from));
+        // As a dry run prints it.
+        let is_proven = |address: &SocketAddr| outcome.plan.contains(&Step::Probe { address: *address });
+        let alone = self.addresses.iter().filter(|address| !is_proven(address));
+        let planned: Vec<Step> =
+            [Step::first_aid()].into_iter().chain(alone.map(|address| Step::Probe { address: *address })).collect();
+        outcome.plan.splice(0..0, planned);
         let achieved = self.steps.iter().all(|step| step.result.is_ok());
         let after = |verdict: Verdict| match verdict {
             Verdict::Healthy if achieved => Verdict::Repaired,

@@ -89,7 +89,12 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    fn conclude_without_repair(&self, assessment: Assessment, first_aid: FirstAid) -> Result<Outcome, Unexaminable> {
+    fn conclude_without_repair(
+        &self,
+        assessment: Assessment,
+        mut first_aid: FirstAid,
+    ) -> Result<Outcome, Unexaminable> {
+        self.prove_first_aid(&mut first_aid, &assessment.snapshot);
         assessment.report();
         self.settle_if_idle(&assessment);
         // Nothing has to wait for the client any more.
