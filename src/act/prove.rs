@@ -75,7 +75,7 @@ impl<M: Machine> Work<'_, M> {
 pub(super) fn achieved(probe: Probe) -> Result<Success, Failure> {
     match probe.result {
         ProbeResult::Ok => Ok(match probe.authentication {
-            Some(methods) => Success::Authenticates(methods),
+            Some(methods) => Success::Authenticates { banner: probe.detail, methods },
             None => Success::Answers(probe.detail),
         }),
         ProbeResult::Skipped => Ok(Success::NobodyCanConnect(probe.detail)),

@@ -1,11 +1,15 @@
 //! Observe, decide: one examination of the machine, and the plan that it leads to.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use crate::decide::diagnosis::{decisive, diagnose, instances_in_doubt, listeners, suspects};
 use crate::decide::served::sockets_in_the_way;
 use crate::decide::{instances_in_service, instances_to_try, judge_trials, plan};
 use crate::host::deadline::Deadline;
 use crate::model::diagnosis::Diagnosis;
 use crate::model::plan::{Plan, Trigger};
+use crate::model::probe::Probe;
 use crate::model::snapshot::Snapshot;
 use crate::model::trial::Trials;
 use crate::observe::basis::{Bases, basis};
@@ -23,8 +27,8 @@ pub enum Scope {
     Listeners,
     /// What a repair needs to know.
     Repair,
-    /// The state after a repair, which has just started these instances anew.
-    Repaired { started: Vec<String> },
+    /// The state after a repair, which has just started these instances anew, and has had a client at these addresses.
+    Repaired { started: Vec<String>, proven: BTreeMap<SocketAddr, Probe> },
     /// What there is a reason to try: the hook runs dozens of times a day, and each probe is a line in sshd's log. `passed`:
     /// of what the programs were made that passed the last time.
     Changed { passed: Bases },
@@ -59,6 +63,10 @@ impl Assessment {
             }
             Scope::Changed { .. } => (suspects(&snapshot), Depth::OneAddress),
         };
+        let to_probe = match scope {
+            Scope::Repaired { proven, .. } => unproven(&mut snapshot, to_probe, proven),
+            _ => to_probe,
+        };
         // A dead listener takes a second.
         let (now, later): (Vec<i32>, Vec<i32>) = match acts {
             true => {
@@ -74,7 +82,7 @@ impl Assessment {
         let mut passed = Bases::new();
         if *scope != Scope::Repair {
             let in_service = instances_in_service(&snapshot, &needed).into_iter();
-            let is_proven = |name: &String| matches!(scope, Scope::Repaired { started } if started.contains(name));
+            let is_proven = |name: &String| matches!(scope, Scope::Repaired { started, .. } if started.contains(name));
             let based = in_service
                 .filter(|name| !is_proven(name))
                 .filter_map(|name| Some((basis(snapshot.instance(&name)?), name)));
@@ -119,4 +127,17 @@ impl Assessment {
     pub fn report(&self) {
         events::found(&self.snapshot, &self.diagnosis, &self.plan);
     }
+}
+
+/// Of these listeners, those that hold no address at which a client has just been. The others are given its result.
+fn unproven(snapshot: &mut Snapshot, listeners: Vec<i32>, proven: &BTreeMap<SocketAddr, Probe>) -> Vec<i32> {
+    let mut remaining = listeners;
+    for process in snapshot.processes.iter_mut().filter(|process| !process.addresses().is_empty()) {
+        let result = process.addresses().iter().find_map(|address| proven.get(address)).cloned();
+        if let Some(result) = result.filter(|_| remaining.contains(&process.pid)) {
+            remaining.retain(|pid| *pid != process.pid);
+            process.probe = Some(result);
+        }
+    }
+    remaining
 }

@@ -3,10 +3,10 @@
 use super::assess::Assessment;
 use super::repair_unit::FollowError;
 use super::run::Run;
-use crate::model::diagnosis::{Diagnosis, Exclusion, Finding, FindingCode, Listener, Severity};
-use crate::model::execution::{End, Execution, Failure, Success};
+use crate::model::diagnosis::{Diagnosis, Exclusion, Finding, FindingCode, Severity};
+use crate::model::execution::{End, Execution, Failure};
 use crate::model::names::RUNTIME_DIRECTORY;
-use crate::model::plan::{Decision, Step};
+use crate::model::plan::Decision;
 use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
@@ -27,7 +27,6 @@ impl Run<'_> {
         let mut outcome = self.outcome(first, last);
         outcome.done = execution.steps().map(Done::from).collect();
         outcome.findings.extend(found_later(first, last));
-        add_authentication(&mut outcome, execution);
         if let (Some((before, after)), true) = (sessions, acted) {
             outcome.sessions = Sessions { before, after };
         }
@@ -140,19 +139,6 @@ impl Run<'_> {
         let found = outcome.findings.iter().any(|finding| finding.severity > Severity::Info);
         if found || !outcome.done.is_empty() || outcome.refusal.is_some() {
             events::concluded(outcome, self.task.trigger());
-        }
-    }
-}
-
-/// The proof that ended a repair had a client go further than the examination after it.
-fn add_authentication(outcome: &mut Outcome, execution: &Execution) {
-    for step in execution.steps() {
-        let (Step::Probe { address }, Ok(Success::Authenticates(methods))) = (&step.step, &step.result) else {
-            continue;
-        };
-        let of_address = |listener: &&mut Listener| listener.addresses.contains(address) && listener.probe.is_ok();
-        for listener in outcome.listeners.iter_mut().filter(of_address) {
-            listener.probe.authentication = Some(methods.clone());
         }
     }
 }

@@ -207,7 +207,8 @@ impl Run<'_> {
         let acted = execution.steps().next().is_some();
         let last = || {
             let started = execution.instances.iter().map(|instance| instance.instance.clone()).collect();
-            self.assess_by(&Scope::Repaired { started }, record.as_ref().ok().and_then(Record::intent)).ok()
+            let scope = Scope::Repaired { started, proven: execution.proven() };
+            self.assess_by(&scope, record.as_ref().ok().and_then(Record::intent)).ok()
         };
         // Listeners that were to be replaced were not probed.
         let decided = later.as_ref().unwrap_or(&first);

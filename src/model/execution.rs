@@ -1,11 +1,12 @@
 //! What came of the steps of a plan, as types. Text for people is made of them at the end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::plan::Step;
+use super::probe::{Probe, ProbeResult};
 use super::refusal::Refusal;
 
 /// A step that was taken.
@@ -37,8 +38,11 @@ pub enum Success {
     StartedAtSecondAttempt,
     /// A new connection got through; the server's banner.
     Answers(String),
-    /// A client got as far as authentication; the methods that the server offers.
-    Authenticates(Vec<String>),
+    /// A client got as far as authentication; the server's banner, and the methods that it offers.
+    Authenticates {
+        banner: String,
+        methods: Vec<String>,
+    },
     /// The address cannot be reached by anybody, and the instance listens there: why.
     NobodyCanConnect(String),
     /// A new connection to the rescue got through.
@@ -115,6 +119,19 @@ impl Execution {
         self.first_aid.iter().chain(self.instances.iter().flat_map(|instance| &instance.steps))
     }
 
+    /// Where a client got as far as authentication, at instances that serve everything that they have to.
+    pub fn proven(&self) -> BTreeMap<SocketAddr, Probe> {
+        let served = self.instances.iter().filter(|instance| instance.end == End::Served);
+        let proof = |outcome: &StepOutcome| match (&outcome.step, &outcome.result) {
+            (Step::Probe { address }, Ok(Success::Authenticates { banner, methods })) => {
+                let probe = Probe::new(ProbeResult::Ok, banner);
+                Some((*address, Probe { authentication: Some(methods.clone()), ..probe }))
+            }
+            _ => None,
+        };
+        served.flat_map(|instance| &instance.steps).filter_map(proof).collect()
+    }
+
     /// What came of one instance in the end.
     pub fn of(&self, instance: &str) -> Option<&InstanceExecution> {
         self.instances.iter().rev().find(|execution| execution.instance == instance)
@@ -152,7 +169,7 @@ impl fmt::Display for Success {
             Self::Answers(banner) => {
                 return write!(f, "a new connection gets through up to the key exchange ({banner})");
             }
-            Self::Authenticates(methods) => {
+            Self::Authenticates { methods, .. } => {
                 return write!(f, "a client gets as far as authentication ({})", methods.join(", "));
             }
         })

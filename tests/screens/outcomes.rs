@@ -156,7 +156,8 @@ pub fn done(steps: &[(&str, Result<Success, Failure>)]) -> Vec<(Step, Result<Suc
 }
 
 pub fn answers() -> Result<Success, Failure> {
-    Ok(Success::Authenticates(vec!["publickey".to_owned(), "password".to_owned()]))
+    let methods = vec!["publickey".to_owned(), "password".to_owned()];
+    Ok(Success::Authenticates { banner: "SSH-2.0-OpenSSH_10.0".to_owned(), methods })
 }
 
 pub fn job_failed(unit: &str, result: &str) -> Result<Success, Failure> {
