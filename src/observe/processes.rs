@@ -5,11 +5,12 @@
 
 use procfs::process::Process as ProcDirectory;
 use procfs::{ProcError, ProcResult};
-use rustix::fs::{OFlags, fstat, statat};
+use rustix::fs::{OFlags, fstat, readlinkat_raw, statat};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use crate::model::process::{Child, FileId, ListenSocket, Process, Surroundings};
 const DELETED: &[u8] = b" (deleted)";
 /// File names of OpenSSH's server: the listener, and from 9.8 on the two that serve a connection.
 const PROGRAMS: [&str; 3] = ["sshd", "sshd-session", "sshd-auth"];
+/// The kernel has no names of programs that are longer (do_proc_readlink, fs/proc/base.c, with pages of 4 KiB).
+const LINK_MAX: usize = 4096;
 /// `/proc/PID/status` and `stat` are shorter.
 const TEXT_LIMIT: u64 = 64 * 1024;
 
@@ -123,13 +126,17 @@ impl Proc {
     pub fn sshd_processes(&self, user_of_sshd: Option<u32>) -> ProcResult<Named> {
         let mut named = Named::default();
         let mut of_root = BTreeMap::new();
+        let proc = File::open(&self.root)?;
+        let mut target = [MaybeUninit::uninit(); LINK_MAX];
         for entry in std::fs::read_dir(&self.root)? {
             let Ok(entry) = entry else { continue };
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-            let Ok(exe) = std::fs::read_link(entry.path().join("exe")) else { continue };
-            if !is_sshd(&exe) {
+            let Ok((exe, _)) = readlinkat_raw(&proc, format!("{pid}/exe"), &mut target) else { continue };
+            let exe = Path::new(OsStr::from_bytes(exe));
+            if !is_sshd(exe) {
                 continue;
             }
+            let exe = exe.to_owned();
             // The directory itself belongs to the effective user, whether the process is dumpable or not
             // (task_dump_owner, fs/proc/base.c).
             match rustix::fs::stat(entry.path()) {
