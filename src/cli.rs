@@ -3,6 +3,7 @@
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use std::path::PathBuf;
 
 use crate::model::diagnosis::FindingCode;
 use crate::model::refusal::RefusalCode;
@@ -47,6 +48,15 @@ pub enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Print what a monitoring plugin prints, with performance data (Nagios, Icinga, NRPE)
+        #[arg(long, conflicts_with_all = ["json", "quiet", "verbose"])]
+        plugin: bool,
+        /// Call a machine critical on which no SSH server is installed or enabled
+        #[arg(long, requires = "plugin")]
+        expect_sshd: bool,
+        /// Write Prometheus metrics to FILE, for the textfile collector of node_exporter
+        #[arg(long, value_name = "FILE")]
+        metrics: Option<PathBuf>,
     },
     /// Examine, and repair what is broken
     Repair {

@@ -4,6 +4,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use log::LevelFilter;
+use rustix::fs::Mode;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,12 +16,13 @@ use sshd_mend::agent::{Run, Task, repair_unit};
 use sshd_mend::cli::{CARRY_OUT, Cli, Command};
 use sshd_mend::host::capabilities;
 use sshd_mend::host::log::{self as journal, Journal};
+use sshd_mend::host::replace::replace;
 use sshd_mend::host::signals::Signals;
 use sshd_mend::host::watchdog::Watchdog;
 use sshd_mend::model::plan::Trigger;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::observe::examinable;
-use sshd_mend::report::{self, Outcome, Style};
+use sshd_mend::report::{self, Outcome, Reader, Style};
 use sshd_mend::settings::{self, Hook, Settings};
 
 fn main() -> ExitCode {
@@ -50,11 +52,15 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 3 } else { 0 });
         }
     };
-    let (task, json) = match cli.command {
-        Command::Check { json } => (Task::Check, json),
-        Command::Repair { dry_run: true, json } => (Task::DryRun, json),
-        Command::Repair { dry_run: false, json } => (Task::Repair, json),
-        Command::Hook { full } => (if full { Task::Unattended } else { Task::Hook }, false),
+    let person = |json| if json { Reader::Program } else { Reader::Person(style(&cli)) };
+    let (task, reader) = match cli.command {
+        Command::Check { plugin: true, expect_sshd, .. } => {
+            (Task::Check, Reader::Monitoring { expects_sshd: expect_sshd })
+        }
+        Command::Check { json, .. } => (Task::Check, person(json)),
+        Command::Repair { dry_run: true, json } => (Task::DryRun, person(json)),
+        Command::Repair { dry_run: false, json } => (Task::Repair, person(json)),
+        Command::Hook { full } => (if full { Task::Unattended } else { Task::Hook }, person(false)),
     };
     let is_hook = matches!(task, Task::Hook | Task::Unattended);
     let changes_nothing = matches!(task, Task::Check | Task::DryRun);
@@ -68,8 +74,15 @@ fn main() -> ExitCode {
     match (ready, is_hook) {
         (Ok(signals), true) => hook(task, &signals, &watchdog, style(&cli)),
         (Err(_), true) => {}
-        (Ok(signals), _) => return finish(&person(task, &signals, &watchdog), json, style(&cli)),
-        (Err(error), _) => return finish(&unknown(task, &error), json, style(&cli)),
+        (ready, _) => {
+            let outcome = match ready {
+                Ok(signals) => asked_for(task, &signals, &watchdog),
+                Err(error) => unknown(task, &error),
+            };
+            let status = report::print(&outcome, reader);
+            let Command::Check { metrics: Some(file), .. } = &cli.command else { return ExitCode::from(status) };
+            return ExitCode::from(if write_metrics(&outcome, file) || status > 0 { status } else { 3 });
+        }
     }
     ExitCode::SUCCESS
 }
@@ -86,8 +99,8 @@ fn watch(status: u8) -> Watchdog {
     Watchdog::start(settings.deadline * 2 + WATCHDOG_MARGIN, status)
 }
 
-/// A run that a person asked for.
-fn person(task: Task, signals: &Signals, watchdog: &Watchdog) -> Outcome {
+/// A run that a person asked for, or a monitoring system.
+fn asked_for(task: Task, signals: &Signals, watchdog: &Watchdog) -> Outcome {
     // A mistake in the settings keeps nobody from asking: the defaults are used.
     let (settings, mistake) = match settings::read(Path::new(settings::PATH)) {
         Ok(settings) => (settings, None),
@@ -113,21 +126,21 @@ fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
     if settings.hook == Hook::Off || examinable().is_err() {
         return;
     }
+    let (hook, metrics) = (settings.hook, settings.metrics.clone());
     let run = Run::new(task, settings, signals, watchdog);
     let suspended = settings::is_suspended(std::env::var_os("SSHD_MEND_SUSPEND").as_deref());
-    if task == Task::Unattended
-        && !suspended
-        && settings.hook == Hook::Repair
-        && run.is_left_to_others().unwrap_or(false)
-    {
+    if task == Task::Unattended && !suspended && hook == Hook::Repair && run.is_left_to_others().unwrap_or(false) {
         return;
     }
-    let outcome = match (suspended, settings.hook) {
+    let outcome = match (suspended, hook) {
         (true, _) => run.refuse(RefusalCode::Suspended),
         (false, Hook::Report) => run.examine(),
         (false, _) => run.repair(),
     };
     let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown("hook", &error.to_string()));
+    if let Some(file) = metrics.filter(|_| task == Task::Unattended) {
+        write_metrics(&outcome, &file);
+    }
     // What goes to the journal was not told to the next package run.
     let is_package_run = task == Task::Hook;
     let last = Notice::last().filter(|_| is_package_run);
@@ -172,9 +185,13 @@ fn work(signals: &Signals, watchdog: &Watchdog) -> ExitCode {
     ExitCode::from(if unfinished { UNFINISHED } else { status })
 }
 
-fn finish(outcome: &Outcome, json: bool, style: Style) -> ExitCode {
-    report::print(outcome, json, style);
-    ExitCode::from(outcome.exit_status)
+/// The collector reads it as another user. False: it could not be written, and why is told.
+fn write_metrics(outcome: &Outcome, file: &Path) -> bool {
+    let written = replace(file, report::metrics(outcome).as_bytes(), Mode::from_raw_mode(0o644));
+    if let Err(error) = &written {
+        log::error!("the metrics could not be written to {}: {error}. Nothing else is different", file.display());
+    }
+    written.is_ok()
 }
 
 fn style(cli: &Cli) -> Style {

@@ -1,4 +1,4 @@
-//! `/etc/default/sshd-mend`: three keys, read as data and never run.
+//! `/etc/default/sshd-mend`: four keys, read as data and never run.
 //!
 //! Read only if root owns it and nobody else can write it. A mistake in it is an error that names the line; the hook
 //! then reports and changes nothing.
@@ -6,7 +6,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::printable::printable;
@@ -17,7 +17,7 @@ pub const PATH: &str = "/etc/default/sshd-mend";
 const LIMIT: u64 = 64 * 1024;
 
 /// What an administrator can choose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// `HOOK=`
     pub hook: Hook,
@@ -25,6 +25,8 @@ pub struct Settings {
     pub grace: Duration,
     /// `DEADLINE=`: for a whole run.
     pub deadline: Duration,
+    /// `METRICS=`: what a run outside of package runs writes.
+    pub metrics: Option<PathBuf>,
 }
 
 /// What the hook does.
@@ -40,7 +42,7 @@ pub enum Hook {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { hook: Hook::Repair, grace: Duration::from_secs(5), deadline: Duration::from_secs(90) }
+        Self { hook: Hook::Repair, grace: Duration::from_secs(5), deadline: Duration::from_secs(90), metrics: None }
     }
 }
 
@@ -130,6 +132,10 @@ pub fn parse(text: &str) -> Result<Settings, Error> {
                     return wrong(format!("{key} is a number of seconds from 1 to 600, not \"{}\"", printable(other)));
                 }
             },
+            ("METRICS", path) if path.starts_with('/') => settings.metrics = Some(PathBuf::from(path)),
+            ("METRICS", other) => {
+                return wrong(format!("METRICS is the absolute path of a file, not \"{}\"", printable(other)));
+            }
             (other, _) => return wrong(format!("\"{}\" is not a setting", printable(other))),
         }
     }
@@ -142,11 +148,10 @@ mod tests {
 
     #[test]
     fn settings_are_read() {
-        let settings = parse("# x\n\nHOOK=report\nGRACE=7\nDEADLINE=30\n").expect("valid settings");
-        assert_eq!(
-            settings,
-            Settings { hook: Hook::Report, grace: Duration::from_secs(7), deadline: Duration::from_secs(30) }
-        );
+        let settings = parse("# x\n\nHOOK=report\nGRACE=7\nDEADLINE=30\nMETRICS=/x.prom\n").expect("valid settings");
+        let (grace, deadline) = (Duration::from_secs(7), Duration::from_secs(30));
+        let metrics = Some(PathBuf::from("/x.prom"));
+        assert_eq!(settings, Settings { hook: Hook::Report, grace, deadline, metrics });
         assert_eq!(parse("").expect("valid settings"), Settings::default());
         assert_eq!(parse("HOOK=\"off\"\nGRACE='5'\n").expect("valid settings").hook, Hook::Off);
     }
@@ -155,8 +160,8 @@ mod tests {
     fn one_pair_of_quotes_is_removed() {
         for quote in ["\"", "'"] {
             let text = format!("HOOK={quote}report{quote}\nGRACE={quote}7{quote}\nDEADLINE={quote}30{quote}\n");
-            let settings =
-                Settings { hook: Hook::Report, grace: Duration::from_secs(7), deadline: Duration::from_secs(30) };
+            let (grace, deadline) = (Duration::from_secs(7), Duration::from_secs(30));
+            let settings = Settings { hook: Hook::Report, grace, deadline, metrics: None };
             assert_eq!(parse(&text).expect(&text), settings);
         }
         for text in ["HOOK=\"off'", "HOOK=off\"", "HOOK=\"", "HOOK=\"\"off\"\"", "HOOK=\"\""] {
@@ -183,6 +188,8 @@ mod tests {
             "DEADLINE=601",
             "GRACE",
             "COLOUR=1",
+            "METRICS=x.prom",
+            "METRICS=",
             "HOOK=off;reboot",
             "GRACE=$(reboot)",
             "HOOK=\"off",

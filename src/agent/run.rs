@@ -87,8 +87,8 @@ fn remember(assessment: &Assessment) {
 impl<'a> Run<'a> {
     /// A run that begins now.
     pub fn new(task: Task, settings: Settings, signals: &'a Signals, watchdog: &'a Watchdog) -> Self {
-        let (manager, begun) = (Manager::new(), Instant::now());
-        Self { task, settings, signals, watchdog, manager, begun, deadline: Deadline::after(settings.deadline) }
+        let (manager, begun, deadline) = (Manager::new(), Instant::now(), Deadline::after(settings.deadline));
+        Self { task, settings, signals, watchdog, manager, begun, deadline }
     }
 
     /// For a plan that is carried out.

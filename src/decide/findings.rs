@@ -222,7 +222,7 @@ fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener])
     if is_owned && socket.is_enabled() && !socket.is_active() && at_rest {
         let message = format!("{} is enabled but not active, and sshd serves by itself", socket.name);
         let advice = format!(
-            "Nothing has to be done. To have the socket back: sudo sh -c 'systemctl stop {service}; systemctl start {socket} || systemctl start {service}'",
+            "Nothing has to be done. To have the socket back: sudo sh -c 'systemctl stop {service}; systemctl start {socket}; systemctl start {service}'",
             service = service.name,
             socket = socket.name
         );

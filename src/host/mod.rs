@@ -11,6 +11,7 @@ pub mod node;
 pub mod pid_ref;
 pub mod probe;
 pub mod proof;
+pub mod replace;
 pub mod signals;
 pub mod sock_diag;
 pub mod systemd;

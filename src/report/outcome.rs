@@ -61,6 +61,13 @@ pub struct Outcome {
     pub others: Vec<String>,
 }
 
+impl Outcome {
+    /// When the oldest of the listeners was started.
+    pub fn oldest_listener(&self) -> Option<SystemTime> {
+        self.listeners.iter().map(|listener| listener.started).min()
+    }
+}
+
 /// Who says it, about which machine, and when: for those who collect the outcomes of many machines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {

@@ -18,6 +18,7 @@ mod instances;
 mod interrupted;
 mod layouts;
 mod machine;
+mod monitoring;
 mod neighbours;
 mod next_start;
 mod obstruction;
