@@ -11,15 +11,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use sshd_mend::act::record::Record;
+use sshd_mend::act::replace::replace;
 use sshd_mend::agent::notice::Notice;
 use sshd_mend::agent::{Run, Task, repair_unit};
 use sshd_mend::cli::{CARRY_OUT, Cli, Command};
 use sshd_mend::host::capabilities;
 use sshd_mend::host::log::{self as journal, Journal};
-use sshd_mend::host::replace::replace;
 use sshd_mend::host::signals::Signals;
 use sshd_mend::host::watchdog::Watchdog;
 use sshd_mend::model::plan::Trigger;
+use sshd_mend::model::printable::printable;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::observe::examinable;
 use sshd_mend::report::{self, Outcome, Reader, Style};
@@ -81,7 +82,10 @@ fn main() -> ExitCode {
             };
             let status = report::print(&outcome, reader);
             let Command::Check { metrics: Some(file), .. } = &cli.command else { return ExitCode::from(status) };
-            return ExitCode::from(if write_metrics(&outcome, file) || status > 0 { status } else { 3 });
+            let Err(error) = write_metrics(&outcome, file) else { return ExitCode::from(status) };
+            // Not through the log: cron has no terminal, and has to mail it.
+            let _ = writeln!(io::stderr(), "sshd-mend: {}", printable(&error));
+            return ExitCode::from(if status > 0 { status } else { 3 });
         }
     }
     ExitCode::SUCCESS
@@ -139,7 +143,10 @@ fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
     };
     let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown("hook", &error.to_string()));
     if let Some(file) = metrics.filter(|_| task == Task::Unattended) {
-        write_metrics(&outcome, &file);
+        let _ = write_metrics(&outcome, &file).inspect_err(|error| log::error!("{error}"));
+    }
+    if task == Task::Unattended && !suspended && hook == Hook::Repair {
+        run.look_again_if_broken(&outcome);
     }
     // What goes to the journal was not told to the next package run.
     let is_package_run = task == Task::Hook;
@@ -185,13 +192,15 @@ fn work(signals: &Signals, watchdog: &Watchdog) -> ExitCode {
     ExitCode::from(if unfinished { UNFINISHED } else { status })
 }
 
-/// The collector reads it as another user. False: it could not be written, and why is told.
-fn write_metrics(outcome: &Outcome, file: &Path) -> bool {
+/// Writes the metrics, which the collector reads as another user.
+///
+/// # Errors
+/// They could not be written, in one sentence.
+fn write_metrics(outcome: &Outcome, file: &Path) -> Result<(), String> {
     let written = replace(file, report::metrics(outcome).as_bytes(), Mode::from_raw_mode(0o644));
-    if let Err(error) = &written {
-        log::error!("the metrics could not be written to {}: {error}. Nothing else is different", file.display());
-    }
-    written.is_ok()
+    written.map_err(|error| {
+        format!("the metrics could not be written to {}: {error}. Nothing else is different", file.display())
+    })
 }
 
 fn style(cli: &Cli) -> Style {

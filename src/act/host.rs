@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::machine::{JobFailure, Machine, Target};
 use super::record::Record;
+use super::replace::replace;
 use super::rescue_units::{self, UnitFile};
 use crate::decide::role::{owns, role_among};
 use crate::host::deadline::Deadline;
@@ -98,14 +99,7 @@ impl Host<'_> {
         std::fs::create_dir_all(RUNTIME_UNITS)?;
         for unit in units {
             // A rescue that is active keeps its files until the new ones are whole. systemd ignores hidden files.
-            let new = Path::new(RUNTIME_UNITS).join(format!(".{}", unit.name));
-            let written = std::fs::write(&new, &unit.text)
-                .and_then(|()| Ok(rustix::fs::chmod(&new, Mode::from_raw_mode(0o644))?))
-                .and_then(|()| std::fs::rename(&new, Path::new(RUNTIME_UNITS).join(&unit.name)));
-            if written.is_err() {
-                let _ = std::fs::remove_file(&new);
-            }
-            written?;
+            replace(&Path::new(RUNTIME_UNITS).join(&unit.name), unit.text.as_bytes(), Mode::from_raw_mode(0o644))?;
         }
         // systemd reads a unit that is not loaded from its file. A reload would be a risk for other units: one that
         // changes the addresses of an active socket closes its descriptors.
@@ -170,6 +164,10 @@ impl<'a> Machine for Host<'a> {
             // The umask may have taken bits away.
             Ok(()) => Ok(rustix::fs::chmod(RUNTIME_DIRECTORY, Mode::from_raw_mode(0o755))?),
             Err(rustix::io::Errno::EXIST) if self.has_runtime_directory() => Ok(()),
+            Err(rustix::io::Errno::EXIST) => {
+                let what = format!("something else is at its place; to have it created: rm {RUNTIME_DIRECTORY}");
+                Err(io::Error::new(io::ErrorKind::AlreadyExists, what))
+            }
             Err(error) => Err(error.into()),
         }
     }

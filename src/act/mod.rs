@@ -7,6 +7,7 @@ mod host;
 mod machine;
 mod prove;
 pub mod record;
+pub mod replace;
 pub mod request;
 mod rescue;
 pub mod rescue_units;

@@ -10,6 +10,7 @@ use crate::model::plan::Decision;
 use crate::model::printable::printable;
 use crate::model::refusal::{Refusal, RefusalCode};
 use crate::model::snapshot::{Instance, Snapshot};
+use crate::model::unit::Enablement;
 use crate::observe::Unexaminable;
 use crate::report::outcome::SCHEMA;
 use crate::report::{Done, InstanceOutcome, Origin, Outcome, Sessions, Tried, UnitState, Verdict, events};
@@ -244,12 +245,24 @@ fn notes(assessment: &Assessment) -> Vec<String> {
         assessment.snapshot.instances.iter().filter(|instance| instance.service.removes_runtime_directory);
     let unprotected = unprotected.map(|instance| {
         format!(
-            "RuntimeDirectoryPreserve=yes is not in force for {}: a start that fails removes {RUNTIME_DIRECTORY}, and an old sshd \
-             that still serves then closes every new connection",
+            "RuntimeDirectoryPreserve=yes is not in force for {}: a stop, or a start that fails, removes {RUNTIME_DIRECTORY}, and every \
+             other sshd that serves then closes new connections",
             instance.name()
         )
     });
-    skipped.chain(unreadable).chain(elsewhere).chain(unprotected).collect()
+    let instances = assessment.snapshot.instances.iter();
+    let unwanted = instances.filter(|instance| instance.service.is_active() && is_disabled(instance)).map(|instance| {
+        format!(
+            "neither {} nor its socket is enabled: after the next boot nobody listens in its place",
+            instance.name()
+        )
+    });
+    skipped.chain(unreadable).chain(elsewhere).chain(unprotected).chain(unwanted).collect()
+}
+
+/// Nothing starts it at boot.
+fn is_disabled(instance: &Instance) -> bool {
+    instance.service.enablement == Enablement::Disabled && !instance.socket.is_enabled()
 }
 
 /// Processes that are called sshd and are left alone, and why.

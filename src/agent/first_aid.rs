@@ -48,6 +48,20 @@ impl Run<'_> {
 }
 
 impl Run<'_> {
+    /// Has the machine looked at again two minutes from now. A timer that has just started this run is still active, and
+    /// would not be started anew.
+    fn look_again(&self) {
+        let armed = self.manager.enqueue(Job::Restart, RETRY_TIMER);
+        log::debug!("{RETRY_TIMER}: {armed:?}");
+    }
+
+    /// Nobody can connect, and what prevents it may be corrected without anything that starts the hook.
+    pub fn look_again_if_broken(&self, outcome: &Outcome) {
+        if [Verdict::Failed, Verdict::Broken, Verdict::Refused].contains(&outcome.verdict) && outcome.exit_status == 2 {
+            self.look_again();
+        }
+    }
+
     /// Others are at work: a package run, whose own hook may come at its end, or a repair, which deals with the failures that
     /// it causes. First aid is all that is given now, and in two minutes it is looked whether they have left anything.
     ///
@@ -58,8 +72,7 @@ impl Run<'_> {
         if !is_repair && !package::is_run_under_way() {
             return Ok(false);
         }
-        let armed = self.manager.enqueue(Job::Start, RETRY_TIMER);
-        log::debug!("{RETRY_TIMER}: {armed:?}");
+        self.look_again();
         if !is_repair {
             self.first_aid(observe(&self.manager, None)?)?;
         }

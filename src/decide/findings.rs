@@ -20,7 +20,9 @@ const START_MAX: Duration = Duration::from_secs(15);
 pub(super) fn findings(snapshot: &Snapshot, listeners: &[Listener]) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         listeners.iter().filter_map(|listener| about_listener(snapshot, listener)).collect();
-    if !snapshot.host.runtime_directory && !listeners.is_empty() {
+    let needs_it = |instance: &Instance| instance.waits() && instance.runs_sshd().needs_runtime_directory;
+    let is_needed = !listeners.is_empty() || snapshot.instances.iter().any(needs_it);
+    if !snapshot.host.runtime_directory && is_needed {
         // It explains why every connection is closed.
         findings.retain(|finding| finding.code != FindingCode::ListenerDead);
         findings.push(Finding {

@@ -39,7 +39,7 @@ pub(super) fn about_trials(snapshot: &Snapshot, trials: &Trials, plan: &Plan) ->
 fn about_trial(snapshot: &Snapshot, instance: &Instance, trial: &Trial, plan: &Plan) -> Option<UnitFinding> {
     let name = instance.name();
     // The next connection makes systemd start it, and a failure takes the socket down.
-    let waits = instance.socket.is_active() && !instance.service.is_active();
+    let waits = instance.waits();
     let Some(complaint) = complaint(instance, trial) else {
         return match waits {
             true => untried_condition(instance, trial),

@@ -11,7 +11,6 @@ pub mod node;
 pub mod pid_ref;
 pub mod probe;
 pub mod proof;
-pub mod replace;
 pub mod signals;
 pub mod sock_diag;
 pub mod systemd;

@@ -92,6 +92,17 @@ impl Instance {
         self.socket.is_enabled() || self.socket.is_active() || self.socket_on_record
     }
 
+    /// The unit that runs sshd: with `Accept=yes` not its service.
+    pub fn runs_sshd(&self) -> &Unit {
+        let per_connection = self.per_connection.as_ref().filter(|_| self.uses_socket());
+        per_connection.filter(|unit| unit.exists()).unwrap_or(&self.service)
+    }
+
+    /// systemd listens, and starts sshd for the next connection.
+    pub fn waits(&self) -> bool {
+        self.socket.is_active() && !self.service.is_active()
+    }
+
     /// It serves in a network namespace of its own, which is not examined.
     pub fn is_elsewhere(&self) -> bool {
         self.service.own_network || (self.uses_socket() && self.socket.own_network)

@@ -43,6 +43,8 @@ pub struct Unit {
     pub own_network: bool,
     /// A stop or a failed start removes `/run/sshd` (`RuntimeDirectory=sshd` without `RuntimeDirectoryPreserve=yes`).
     pub removes_runtime_directory: bool,
+    /// It has no `RuntimeDirectory=sshd`: `/run/sshd` has to be there before it starts.
+    pub needs_runtime_directory: bool,
     /// `FragmentPath` and `DropInPaths`, in systemd's order.
     pub files: Vec<PathBuf>,
     /// Sockets that start the service (`TriggeredBy`).

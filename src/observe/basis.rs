@@ -9,7 +9,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use super::options::options;
-use super::server::runs_sshd;
 use crate::model::snapshot::Instance;
 
 /// Of instances that have passed, by the instance's service.
@@ -28,7 +27,7 @@ const FILES: [&str; 4] =
 
 /// Of one instance.
 pub fn basis(instance: &Instance) -> u64 {
-    let unit = runs_sshd(instance);
+    let unit = instance.runs_sshd();
     let options = options(unit);
     let mut hasher = DefaultHasher::new();
     options.hash(&mut hasher);

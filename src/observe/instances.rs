@@ -40,7 +40,7 @@ pub(super) fn observe(
         let service = manager.unit(name)?;
         // Asked for by an alias.
         let known = instances.iter().any(|instance| instance.name() == service.name);
-        let is_sshd = service.sshd().is_some() && !is_per_connection(&service);
+        let is_sshd = service.sshd().is_some() && listens(&service);
         if known || !(is_sshd || on_record.contains(name.as_str())) {
             continue;
         }
@@ -57,9 +57,10 @@ pub(super) fn observe(
     Ok(instances)
 }
 
-/// `sshd -i` of a socket with `Accept=yes`: it serves one connection, or failed to.
-fn is_per_connection(service: &Unit) -> bool {
-    service.sshd().is_some_and(|exec| exec.arguments.iter().any(|argument| argument == "-i"))
+/// Not `sshd -i` of a socket with `Accept=yes`, which serves one connection, and no test of a configuration (sshd(8)).
+fn listens(service: &Unit) -> bool {
+    let others = ["-i", "-t", "-T", "-G"];
+    service.sshd().is_some_and(|exec| !exec.arguments.iter().any(|argument| others.contains(&argument.as_str())))
 }
 
 fn instance(manager: &Manager, service: Unit, socket: Unit) -> Result<Instance, Error> {

@@ -1,5 +1,7 @@
 //! The options that a unit gives sshd, as systemd would pass them: with `$VARIABLES` of its environment put in.
 
+use std::path::PathBuf;
+
 use crate::model::unit::Unit;
 use crate::model::words::words;
 
@@ -10,6 +12,10 @@ const MODE: &str = "DdeitTGqrRE";
 
 /// The arguments that a unit gives sshd, less those that choose how it runs.
 pub fn options(service: &Unit) -> Vec<String> {
+    without_mode(&arguments(service))
+}
+
+fn arguments(service: &Unit) -> Vec<String> {
     let Some(exec) = service.sshd() else { return Vec::new() };
     let mut environment: Vec<(String, String)> =
         service.environment.iter().filter_map(|line| line.split_once('=')).map(owned).collect();
@@ -20,7 +26,24 @@ pub fn options(service: &Unit) -> Vec<String> {
             environment.extend(text.lines().filter(|line| !line.contains('\u{fffd}')).filter_map(assignment));
         }
     }
-    without_mode(&expand(&exec.arguments, &environment))
+    expand(&exec.arguments, &environment)
+}
+
+/// The file that sshd logs to (`-E`), which the trial does not open: the last one counts.
+pub fn log_file(service: &Unit) -> Option<PathBuf> {
+    let arguments = arguments(service);
+    let mut arguments = arguments.iter();
+    let mut file = None;
+    while let Some(argument) = arguments.next() {
+        let Some(flags) = argument.strip_prefix('-') else { continue };
+        let Some(value_at) = flags.find(|flag| WITH_VALUE.contains(flag)) else { continue };
+        let (flag, value) = flags[value_at..].split_at(1);
+        let value = if value.is_empty() { arguments.next().map(String::as_str) } else { Some(value) };
+        if flag == "E" {
+            file = value.map(PathBuf::from);
+        }
+    }
+    file
 }
 
 /// Everything that decides the options can be read. A pattern in `EnvironmentFile=` is systemd's to expand (glob(7)).

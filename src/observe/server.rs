@@ -17,7 +17,6 @@ use crate::model::address;
 use crate::model::names::RUNTIME_DIRECTORY;
 use crate::model::snapshot::Instance;
 use crate::model::trial::Check;
-use crate::model::unit::Unit;
 
 /// Addresses of sshd's effective configuration, and whether it binds them to one network interface.
 pub type Declared = BTreeMap<SocketAddr, bool>;
@@ -26,12 +25,6 @@ pub type Declared = BTreeMap<SocketAddr, bool>;
 const SSHD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Some connection: with `Match LocalPort` sshd does not tell without one. Where it listens does not depend on it.
 const CONNECTION: &str = "user=root,host=localhost,addr=127.0.0.1,laddr=127.0.0.1,lport=22";
-
-/// The unit that runs sshd for an instance: with `Accept=yes` not its service.
-pub(super) fn runs_sshd(instance: &Instance) -> &Unit {
-    let per_connection = instance.per_connection.as_ref().filter(|_| instance.uses_socket());
-    per_connection.filter(|unit| unit.exists()).unwrap_or(&instance.service)
-}
 
 /// The addresses that an instance's service would serve without its socket. `None` if the program does not tell.
 pub(super) fn own_addresses(instance: &Instance, deadline: Deadline) -> Option<BTreeSet<SocketAddr>> {

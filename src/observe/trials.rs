@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::options::{are_known, options};
+use super::options::{self, are_known, options};
 use super::policy::{self, POLICY_RC_D};
 use super::{control_group, package, server, unit_settings};
 use crate::host::deadline::Deadline;
@@ -23,7 +23,7 @@ pub fn trials(snapshot: &Snapshot, instances: &[String], ask_policy: bool, deadl
 }
 
 fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: Deadline) -> Trial {
-    let unit = server::runs_sshd(instance);
+    let unit = instance.runs_sshd();
     let options = options(unit);
     let program = &instance.program.path;
     // dpkg-query takes as long as sshd does.
@@ -42,10 +42,12 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
     let (config, handshake, declared) = tried;
     let package = package.unwrap_or_else(|_| Package::Unconfigured("dpkg-query could not be asked".to_owned()));
     let files = texts(&unit.files);
-    let start_hindrance = unit_settings::hindrance(&unit.name, &files, deadline).or_else(|| {
-        let socket = Some(&instance.socket).filter(|socket| instance.uses_socket() && !socket.is_active())?;
-        unit_settings::hindrance(&socket.name, &texts(&socket.files), deadline)
-    });
+    let start_hindrance = unit_settings::hindrance(&unit.name, &files, deadline);
+    let start_hindrance =
+        start_hindrance.or_else(|| unit_settings::log_file(&options::log_file(unit)?)).or_else(|| {
+            let socket = Some(&instance.socket).filter(|socket| instance.uses_socket() && !socket.is_active())?;
+            unit_settings::hindrance(&socket.name, &texts(&socket.files), deadline)
+        });
     let of_socket = instance.socket.tcp_addresses().filter(|_| !instance.socket.free_bind);
     let bindable = of_socket.chain(declared.iter().flatten().map(|(address, _)| *address));
     Trial {

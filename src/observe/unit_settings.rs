@@ -3,11 +3,13 @@
 //!
 //! Of the sandbox only its paths are looked at. Commands of the unit other than sshd are not run.
 
+use nix::unistd::Group;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::host::command;
 use crate::host::deadline::Deadline;
+use crate::model::printable::printable;
 
 /// systemd's own programs evaluate what only systemd can (systemd-analyze(1), from 250 on, and systemctl(1)).
 const SYSTEMD_ANALYZE: &str = "/usr/bin/systemd-analyze";
@@ -36,10 +38,13 @@ const MADE: [(&str, &str); 4] = [
     ("ConfigurationDirectory", "/etc"),
 ];
 /// Settings that name files or directories, and with which a start fails if one is missing (systemd.exec(5)).
-const PATHS: [&str; 10] = [
+const PATHS: [&str; 13] = [
     "EnvironmentFile",
     "WorkingDirectory",
     "RootDirectory",
+    "RootImage",
+    "LoadCredential",
+    "OpenFile",
     "BindPaths",
     "BindReadOnlyPaths",
     "ReadOnlyPaths",
@@ -52,7 +57,8 @@ const PATHS: [&str; 10] = [
 /// What would keep `unit` from being started, from its files in systemd's order. Values with specifiers or patterns are
 /// left out.
 pub(super) fn hindrance(unit: &str, files: &[String], deadline: Deadline) -> Option<String> {
-    missing_path(files).or_else(|| user(files)).or_else(|| missing_command(files)).or_else(|| {
+    let of_files = missing_path(files).or_else(|| missing_stream(files)).or_else(|| user(files));
+    of_files.or_else(|| missing_group(files)).or_else(|| missing_command(files)).or_else(|| {
         let mut lines = files.iter().flat_map(|file| file.lines()).map(str::trim);
         let is_condition = |line: &str| line.starts_with("Condition") || line.starts_with("Assert");
         let has_conditions = lines.any(|line| line != USUAL_CONDITION && is_condition(line));
@@ -76,10 +82,14 @@ fn missing_path(files: &[String]) -> Option<String> {
     let of_key = |key: &&str| {
         // Of these the last value counts; the others add up.
         let values = all(files, "Service", key);
-        let keep = if ["WorkingDirectory", "RootDirectory"].contains(key) { 1 } else { values.len() };
+        let keep = if ["WorkingDirectory", "RootDirectory", "RootImage"].contains(key) { 1 } else { values.len() };
         let skip = values.len() - keep.min(values.len());
         let words = values.into_iter().skip(skip).flat_map(|value| match key.ends_with("Paths") {
             true => value.split_whitespace().map(|word| word.split(':').next().unwrap_or(word).to_owned()).collect(),
+            // ID:PATH, and PATH:NAME:OPTIONS.
+            false if *key == "LoadCredential" => value.split(':').skip(1).map(str::to_owned).collect(),
+            false if *key == "OpenFile" && value.ends_with(":graceful") => Vec::new(),
+            false if *key == "OpenFile" => value.split(':').take(1).map(str::to_owned).collect(),
             false => vec![value],
         });
         words.into_iter().find_map(|word| {
@@ -90,7 +100,51 @@ fn missing_path(files: &[String]) -> Option<String> {
     PATHS.iter().find_map(of_key)
 }
 
+/// A file for its output is made, but no directory for it; one for its input has to be there.
+fn missing_stream(files: &[String]) -> Option<String> {
+    let of_key = |key: &str| {
+        let value = all(files, "Service", key).pop()?;
+        let (kind, path) = value.split_once(':')?;
+        let is_wrong = match (key, kind) {
+            ("StandardInput", "file") => is_missing(path),
+            (_, "file" | "append" | "truncate") => lacks_directory(Path::new(path)),
+            _ => false,
+        };
+        is_wrong.then(|| format!("{key}={value} cannot be opened"))
+    };
+    ["StandardInput", "StandardOutput", "StandardError"].into_iter().find_map(of_key)
+}
+
+/// sshd ends if it cannot open it (log_redirect_stderr_to in log.c).
+pub(super) fn log_file(file: &Path) -> Option<String> {
+    let is_wrong = lacks_directory(file) || file.is_dir();
+    is_wrong.then(|| format!("its log file (-E {}) cannot be opened", printable(&file.to_string_lossy())))
+}
+
+fn lacks_directory(file: &Path) -> bool {
+    file.parent().and_then(Path::to_str).is_some_and(is_missing)
+}
+
+fn missing_group(files: &[String]) -> Option<String> {
+    let of_key = |key: &str| {
+        let values = all(files, "Service", key);
+        let keep = if key == "Group" { 1 } else { values.len() };
+        let values = values.iter().rev().take(keep).flat_map(|value| value.split_whitespace());
+        let is_unknown = |name: &str| {
+            !name.contains('%') && name.parse::<u32>().is_err() && matches!(Group::from_name(name), Ok(None))
+        };
+        values.into_iter().find(|name| is_unknown(name)).map(|name| format!("{key}={name} is no group"))
+    };
+    ["Group", "SupplementaryGroups"].into_iter().find_map(of_key)
+}
+
 fn user(files: &[String]) -> Option<String> {
+    if all(files, "Service", "DynamicUser")
+        .pop()
+        .is_some_and(|value| ["yes", "true", "1", "on"].contains(&value.as_str()))
+    {
+        return Some("DynamicUser=yes: sshd has to be started by root".to_owned());
+    }
     let user = all(files, "Service", "User").pop().filter(|user| user != "root" && user != "0" && !user.contains('%'));
     user.map(|user| format!("User={user}: sshd has to be started by root"))
 }
@@ -206,6 +260,14 @@ mod tests {
             "ExecStartPre=-/nothing -x",
             "ExecStartPre=+/bin/sh -c /nothing",
             "User=root",
+            "DynamicUser=no",
+            "Group=root",
+            "Group=no-such-group\nGroup=0",
+            "SupplementaryGroups=root 4",
+            "StandardOutput=append:/etc/log-of-sshd",
+            "StandardOutput=journal",
+            "LoadCredential=x:/etc/passwd",
+            "OpenFile=/nothing:x:graceful",
             "[Install]\nUser=nobody",
         ] {
             assert_eq!(of(harmless), None, "{harmless}");
@@ -218,9 +280,19 @@ mod tests {
             "InaccessiblePaths=/nothing",
             "ExecCondition=/nothing",
             "User=nobody",
+            "DynamicUser=yes",
+            "Group=no-such-group",
+            "StandardOutput=append:/nothing/x",
+            "StandardError=file:/nothing/x",
+            "StandardInput=file:/nothing",
+            "RootImage=/nothing",
+            "OpenFile=/nothing",
         ] {
             assert!(of(setting).is_some_and(|what| what.starts_with(setting)), "{setting}");
         }
+        assert_eq!(of("LoadCredential=x:/nothing").as_deref(), Some("LoadCredential=/nothing is missing"));
+        let groups = of("SupplementaryGroups=root no-such-group");
+        assert_eq!(groups.as_deref(), Some("SupplementaryGroups=no-such-group is no group"));
         assert_eq!(
             of("BindReadOnlyPaths=/etc /nothing:/mnt").as_deref(),
             Some("BindReadOnlyPaths=/nothing is missing")

@@ -181,6 +181,29 @@ fn a_unit_that_is_started_again_without_end() {
     }
 }
 
+/// What makes the start fail may be corrected by nothing that starts the hook: a mount that arrives late, a person. It is
+/// looked again and again.
+#[test]
+fn what_still_fails_is_looked_at_again() {
+    for suite in ["trixie", "bookworm"] {
+        let machine = Machine::as_installed(suite);
+        machine.drop_in("sshd-mend-retry.timer", "[Timer]\nOnActiveSec=\nOnActiveSec=3s");
+        machine.drop_in("ssh.service", "[Service]\nExecStartPre=/usr/bin/test -e /srv/late");
+        assert_ne!(machine.sh("systemctl restart ssh.service").status, 0);
+        // By the failure, and twice by the timer.
+        machine.wait_until("the hook ran three times", |machine| runs(machine) >= 3);
+        machine.assert_no_login();
+        machine.sh("touch /srv/late").ok();
+        machine.wait_until("it was started", |machine| machine.active("ssh.service") == "active");
+        wait_for_rest(&machine);
+        machine.assert_login();
+        machine.sh("sshd-mend check").ok();
+        let by_then = runs(&machine);
+        machine.wait_until("the timer is at rest", |machine| machine.active("sshd-mend-retry.timer") == "inactive");
+        assert!(runs(&machine) <= by_then + 1);
+    }
+}
+
 /// The repair's own start fails: it is not started again for that.
 #[test]
 fn a_repair_whose_own_start_fails_starts_nothing() {

@@ -59,7 +59,8 @@ nagios_user=nagios
 nagios_group=nagios
 END";
 const OBJECTS: &str = "<<'END'
-define timeperiod { timeperiod_name 24x7
+define timeperiod {
+    timeperiod_name 24x7
     alias always
     monday 00:00-24:00
     tuesday 00:00-24:00
@@ -69,7 +70,8 @@ define timeperiod { timeperiod_name 24x7
     saturday 00:00-24:00
     sunday 00:00-24:00
 }
-define contact { contact_name nobody
+define contact {
+    contact_name nobody
     host_notifications_enabled 0
     service_notifications_enabled 0
     host_notification_period 24x7
@@ -77,17 +79,20 @@ define contact { contact_name nobody
     host_notification_commands none
     service_notification_commands none
 }
-define command { command_name none
+define command {
+    command_name none
     command_line /bin/true
 }
-define host { host_name here
+define host {
+    host_name here
     address 127.0.0.1
     max_check_attempts 1
     check_period 24x7
     contacts nobody
     notification_period 24x7
 }
-define service { use sshd-mend
+define service {
+    use sshd-mend
     host_name here
     contacts nobody
     notification_period 24x7
@@ -139,6 +144,9 @@ fn a_machine_that_must_have_sshd_and_has_none_is_critical() {
 #[test]
 fn prometheus_alerts_in_the_incident_and_not_after_it() {
     let machine = Machine::with_package("trixie");
+    // Without a network there is no address for its cluster.
+    let alone = "ExecStart=\nExecStart=/usr/bin/prometheus-alertmanager --cluster.listen-address=";
+    machine.drop_in("prometheus-alertmanager.service", &format!("[Service]\n{alone}"));
     machine.install("prometheus prometheus-node-exporter prometheus-alertmanager");
     machine
         .sh(&format!(

@@ -36,6 +36,52 @@ fn a_unit_that_systemd_would_not_start() {
     }
 }
 
+/// What the unit's settings name has to be there, whatever the program is like.
+#[test]
+fn settings_with_which_the_next_start_would_fail() {
+    for suite in ["trixie", "bookworm"] {
+        let machine = Machine::with_package(suite);
+        let settings = [
+            ("SupplementaryGroups=nosuch", "SupplementaryGroups=nosuch is no group"),
+            ("Group=nosuch", "Group=nosuch is no group"),
+            ("StandardOutput=append:/nonexistent/x", "StandardOutput=append:/nonexistent/x cannot be opened"),
+            ("LoadCredential=x:/nonexistent", "LoadCredential=/nonexistent is missing"),
+            ("Environment='SSHD_OPTS=-E /nonexistent/log'\nEnvironmentFile=", "(-E /nonexistent/log) cannot be opened"),
+        ];
+        for (setting, text) in settings {
+            machine.drop_in("ssh.service", &format!("[Service]\n{setting}"));
+            machine.sh("sshd-mend check").warns(1, &["would not start again", text]);
+            machine
+                .sh("systemctl restart ssh.service || :; until ! systemctl is-active -q ssh.service; do :; done")
+                .ok();
+            machine.assert_no_login();
+            machine.remove_drop_in("ssh.service");
+            machine.sh("systemctl reset-failed ssh.service; systemctl restart ssh.service; sshd-mend check").ok();
+        }
+    }
+}
+
+/// A unit that tests a configuration never was a listener.
+#[test]
+fn a_unit_that_tests_a_configuration_is_no_instance() {
+    let machine = Machine::with_package("trixie");
+    machine
+        .sh("printf '[Service]\\nType=oneshot\\nExecStart=/usr/sbin/sshd -t -f /nonexistent\\n' >/etc/systemd/system/lint.service
+             systemctl daemon-reload; ! systemctl start lint.service; systemctl is-failed lint.service")
+        .ok();
+    machine.sh("sshd-mend check").ok();
+}
+
+/// It serves now, and nothing starts it at boot.
+#[test]
+fn a_server_that_is_not_enabled_is_named() {
+    let machine = Machine::with_package("trixie");
+    let note = "after the next boot nobody listens";
+    assert!(!machine.sh("sshd-mend check").ok().stdout.contains(note));
+    machine.sh("systemctl -q disable ssh.service").ok();
+    assert!(machine.sh("sshd-mend check").ok().stdout.contains(note));
+}
+
 /// A stale listener is worth more than a unit that does not start.
 #[test]
 fn nothing_is_terminated_for_a_unit_that_systemd_would_not_start() {

@@ -272,3 +272,26 @@ fn every_event_is_in_the_journal_with_its_fields() {
     let explained = machine.sh(&format!("journalctl -x -t sshd-mend MESSAGE_ID={}", events::ENDED)).ok().stdout;
     assert!(explained.contains("Subject: ") && explained.contains("Defined-By: sshd-mend"), "{explained}");
 }
+
+/// systemd listens, and what it starts for each connection relies on others for /run/sshd.
+#[test]
+fn first_aid_restores_logins_through_a_socket() {
+    for command in ["sshd-mend repair", "sshd-mend hook"] {
+        let machine = Machine::with_package("trixie");
+        machine
+            .sh("systemctl -q disable --now ssh.service
+                 printf '[Socket]\\nAccept=yes\\n' >/run/accept.conf
+                 install -D -m 0644 /run/accept.conf /etc/systemd/system/ssh.socket.d/accept.conf
+                 printf '[Service]\\nExecStart=-/usr/sbin/sshd -i\\nStandardInput=socket\\nKillMode=process\\n' >/etc/systemd/system/ssh@.service
+                 systemctl daemon-reload; mkdir -p /run/sshd; systemctl start ssh.socket; rm -r /run/sshd")
+            .ok();
+        machine.assert_no_login();
+        let check = machine.sh("sshd-mend check --json");
+        check.assert_finding("runtime-directory-missing");
+        assert_eq!(check.status, 2, "{check:#?}");
+        let repair = machine.sh(command).ok();
+        assert!(repair.stdout.contains("REPAIRED"), "{repair:#?}");
+        machine.assert_login();
+        machine.sh("sshd-mend check").ok();
+    }
+}

@@ -88,6 +88,8 @@ impl Bus {
         let id = unit.text("Id");
         let active = ActiveState::parse(&unit.text("ActiveState"));
         let is_starting = active == ActiveState::Activating;
+        let directories: Vec<String> = unit.value("RuntimeDirectory").unwrap_or_default();
+        let makes_runtime_directory = directories.iter().any(|name| name == "sshd");
         Ok(Unit {
             name: if id.is_empty() { name.to_owned() } else { id },
             load,
@@ -113,10 +115,8 @@ impl Bus {
             environment_files: environment_files.into_iter().map(|(path, _)| PathBuf::from(path)).collect(),
             environment: unit.value("Environment").unwrap_or_default(),
             own_network: unit.value("PrivateNetwork").unwrap_or(false) || !unit.text("NetworkNamespacePath").is_empty(),
-            removes_runtime_directory: unit
-                .value::<Vec<String>>("RuntimeDirectory")
-                .is_some_and(|names| names.iter().any(|name| name == "sshd"))
-                && unit.text("RuntimeDirectoryPreserve") != "yes",
+            removes_runtime_directory: makes_runtime_directory && unit.text("RuntimeDirectoryPreserve") != "yes",
+            needs_runtime_directory: !makes_runtime_directory,
             files: files.map(PathBuf::from).collect(),
             triggered_by: unit.value("TriggeredBy").unwrap_or_default(),
             stopped_along: STOPPED_ALONG

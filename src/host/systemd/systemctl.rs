@@ -95,6 +95,7 @@ pub fn parse(name: &str, shown: &str) -> Unit {
     let words = |key: &'static str| text(key).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let active = ActiveState::parse(&text("ActiveState"));
     let is_starting = active == ActiveState::Activating;
+    let makes_runtime_directory = words("RuntimeDirectory").iter().any(|name| name == "sshd");
     Unit {
         name: if id.is_empty() { name.to_owned() } else { id },
         load: LoadState::parse(&text("LoadState")),
@@ -119,8 +120,8 @@ pub fn parse(name: &str, shown: &str) -> Unit {
             .collect(),
         environment: model::words::words(&text("Environment")),
         own_network: text("PrivateNetwork") == "yes" || !text("NetworkNamespacePath").is_empty(),
-        removes_runtime_directory: words("RuntimeDirectory").iter().any(|name| name == "sshd")
-            && text("RuntimeDirectoryPreserve") != "yes",
+        removes_runtime_directory: makes_runtime_directory && text("RuntimeDirectoryPreserve") != "yes",
+        needs_runtime_directory: !makes_runtime_directory,
         files: words("FragmentPath").into_iter().chain(words("DropInPaths")).map(PathBuf::from).collect(),
         triggered_by: words("TriggeredBy"),
         stopped_along: ["ConsistsOf", "RequiredBy", "BoundBy"].into_iter().flat_map(words).collect(),
