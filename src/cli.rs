@@ -77,6 +77,8 @@ pub enum Command {
 
 /// The one argument with which sshd-mend-repair.service starts the program; not for people.
 pub const CARRY_OUT: &str = "carry-out";
+/// The same for sshd-mend-notify.service.
+pub const NOTIFY: &str = "notify";
 
 const EXIT_STATUS: &str = "Exit status: 0 OK, 1 warning, 2 critical (a new connection does not get through), 3 unknown. `hook` always \
                            exits with 0.\nMore, with examples: sshd-mend --help, or man sshd-mend";
@@ -139,7 +141,7 @@ const FILES: Written = &[
     (
         "/etc/default/sshd-mend",
         "HOOK=repair, report or off (what happens after a package run, after a failure of ssh.service, and by the timer); GRACE= seconds from SIGTERM to SIGKILL (5); \
-         DEADLINE= seconds for which a command or a package run waits at most (90), after which the repair continues in its unit; METRICS= a file that each run outside of package runs writes, as `check --metrics` does. Read as data, only if root owns it and nobody else can write it.",
+         DEADLINE= seconds for which a command or a package run waits at most (90), after which the repair continues in its unit; METRICS= a file that each run outside of package runs writes, as `check --metrics` does; NOTIFY= a program that gets the outcome as JSON on standard input when something was done or refused, or a rescue serves. Read as data, only if root owns it and nobody else can write it.",
     ),
     ("/run/sshd-mend", "What a repair is about to do, so that an interrupted one is completed."),
     ("/run/systemd/system/sshd-mend-*", "The units of rescues."),
@@ -165,6 +167,10 @@ const UNITS: Written = &[
         "Runs the hook outside of package runs: whenever ssh.service or ssh.socket fails, whoever restarted it, and for the timer. At most \
          five times in a minute; sshd-mend-retry.timer makes up for the rest. During a package run it creates /run/sshd if that is missing, and \
          leaves the rest to the package run's own hook.",
+    ),
+    (
+        "sshd-mend-notify.service",
+        "Runs the program of NOTIFY=, confined and for 20 s at most: once an hour for the same thing.",
     ),
     ("sshd-mend.timer", "Starts the hook every six hours; not enabled as installed."),
     (

@@ -13,8 +13,9 @@ use std::time::Duration;
 use sshd_mend::act::record::Record;
 use sshd_mend::act::replace::replace;
 use sshd_mend::agent::notice::Notice;
+use sshd_mend::agent::notify;
 use sshd_mend::agent::{Run, Task, repair_unit};
-use sshd_mend::cli::{CARRY_OUT, Cli, Command};
+use sshd_mend::cli::{CARRY_OUT, Cli, Command, NOTIFY};
 use sshd_mend::host::capabilities;
 use sshd_mend::host::log::{self as journal, Journal};
 use sshd_mend::host::signals::Signals;
@@ -27,6 +28,9 @@ use sshd_mend::report::{self, Outcome, Reader, Style};
 use sshd_mend::settings::{self, Hook, Settings};
 
 fn main() -> ExitCode {
+    if std::env::args_os().skip(1).eq([NOTIFY]) {
+        return notify();
+    }
     // Before the first thread, and before anything is read.
     let ready = || -> io::Result<Signals> {
         capabilities::drop_all_but_needed()?;
@@ -91,6 +95,19 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// What sshd-mend-notify.service does. The administrator's program has the capabilities that the unit leaves it.
+fn notify() -> ExitCode {
+    let _log = journal::start(Journal::Write, LevelFilter::Info);
+    let settings = settings::read(Path::new(settings::PATH)).unwrap_or_default();
+    match settings.notify.as_deref().map_or(Ok(()), notify::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}. What was repaired or refused is not changed by that");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// Added to the limits of a run, for the watchdog.
 const WATCHDOG_MARGIN: Duration = Duration::from_secs(60);
 
@@ -110,10 +127,11 @@ fn asked_for(task: Task, signals: &Signals, watchdog: &Watchdog) -> Outcome {
         Ok(settings) => (settings, None),
         Err(error) => (Settings::default(), Some(error.to_string())),
     };
+    let unusable = settings.notify.as_deref().and_then(|program| notify::usable(program).err());
     let run = Run::new(task, settings, signals, watchdog);
     let outcome = examinable().and_then(|()| if task == Task::Repair { run.repair() } else { run.examine() });
     let mut outcome = outcome.unwrap_or_else(|error| unknown(task, &error.to_string()));
-    outcome.notes.extend(mistake);
+    outcome.notes.extend(mistake.into_iter().chain(unusable));
     outcome
 }
 

@@ -1,4 +1,4 @@
-//! `/etc/default/sshd-mend`: four keys, read as data and never run.
+//! `/etc/default/sshd-mend`: five keys, read as data and never run.
 //!
 //! Read only if root owns it and nobody else can write it. A mistake in it is an error that names the line; the hook
 //! then reports and changes nothing.
@@ -27,6 +27,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// `METRICS=`: what a run outside of package runs writes.
     pub metrics: Option<PathBuf>,
+    /// `NOTIFY=`: the program that is told what came of a run.
+    pub notify: Option<PathBuf>,
 }
 
 /// What the hook does.
@@ -42,7 +44,13 @@ pub enum Hook {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { hook: Hook::Repair, grace: Duration::from_secs(5), deadline: Duration::from_secs(90), metrics: None }
+        Self {
+            hook: Hook::Repair,
+            grace: Duration::from_secs(5),
+            deadline: Duration::from_secs(90),
+            metrics: None,
+            notify: None,
+        }
     }
 }
 
@@ -133,8 +141,9 @@ pub fn parse(text: &str) -> Result<Settings, Error> {
                 }
             },
             ("METRICS", path) if path.starts_with('/') => settings.metrics = Some(PathBuf::from(path)),
-            ("METRICS", other) => {
-                return wrong(format!("METRICS is the absolute path of a file, not \"{}\"", printable(other)));
+            ("NOTIFY", path) if path.starts_with('/') => settings.notify = Some(PathBuf::from(path)),
+            ("METRICS" | "NOTIFY", other) => {
+                return wrong(format!("{key} is the absolute path of a file, not \"{}\"", printable(other)));
             }
             (other, _) => return wrong(format!("\"{}\" is not a setting", printable(other))),
         }
@@ -148,10 +157,11 @@ mod tests {
 
     #[test]
     fn settings_are_read() {
-        let settings = parse("# x\n\nHOOK=report\nGRACE=7\nDEADLINE=30\nMETRICS=/x.prom\n").expect("valid settings");
+        let settings =
+            parse("# x\n\nHOOK=report\nGRACE=7\nDEADLINE=30\nMETRICS=/x.prom\nNOTIFY=/y\n").expect("valid settings");
         let (grace, deadline) = (Duration::from_secs(7), Duration::from_secs(30));
-        let metrics = Some(PathBuf::from("/x.prom"));
-        assert_eq!(settings, Settings { hook: Hook::Report, grace, deadline, metrics });
+        let (metrics, notify) = (Some(PathBuf::from("/x.prom")), Some(PathBuf::from("/y")));
+        assert_eq!(settings, Settings { hook: Hook::Report, grace, deadline, metrics, notify });
         assert_eq!(parse("").expect("valid settings"), Settings::default());
         assert_eq!(parse("HOOK=\"off\"\nGRACE='5'\n").expect("valid settings").hook, Hook::Off);
     }
@@ -161,7 +171,7 @@ mod tests {
         for quote in ["\"", "'"] {
             let text = format!("HOOK={quote}report{quote}\nGRACE={quote}7{quote}\nDEADLINE={quote}30{quote}\n");
             let (grace, deadline) = (Duration::from_secs(7), Duration::from_secs(30));
-            let settings = Settings { hook: Hook::Report, grace, deadline, metrics: None };
+            let settings = Settings { hook: Hook::Report, grace, deadline, metrics: None, notify: None };
             assert_eq!(parse(&text).expect(&text), settings);
         }
         for text in ["HOOK=\"off'", "HOOK=off\"", "HOOK=\"", "HOOK=\"\"off\"\"", "HOOK=\"\""] {
@@ -190,6 +200,7 @@ mod tests {
             "COLOUR=1",
             "METRICS=x.prom",
             "METRICS=",
+            "NOTIFY=mail root",
             "HOOK=off;reboot",
             "GRACE=$(reboot)",
             "HOOK=\"off",

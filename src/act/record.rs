@@ -38,6 +38,8 @@ pub enum Remembered {
     Notice,
     /// Of what the programs were made that passed their trial.
     Passed,
+    /// What `NOTIFY=` was told last, or is about to be.
+    Notification,
 }
 
 impl Remembered {
@@ -45,6 +47,7 @@ impl Remembered {
         match self {
             Self::Notice => "notice",
             Self::Passed => "passed",
+            Self::Notification => "notification",
         }
     }
 }

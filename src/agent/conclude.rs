@@ -141,6 +141,7 @@ impl Run<'_> {
         if found || !outcome.done.is_empty() || outcome.refusal.is_some() {
             events::concluded(outcome, self.task.trigger());
         }
+        self.notify(outcome);
     }
 }
 

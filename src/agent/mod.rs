@@ -4,6 +4,7 @@ mod assess;
 mod conclude;
 mod first_aid;
 pub mod notice;
+pub mod notify;
 pub mod repair_unit;
 mod run;
 mod sessions;

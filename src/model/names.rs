@@ -13,6 +13,8 @@ pub const NOT_TO_BE_RUN: &str = "/etc/ssh/sshd_not_to_be_run";
 /// The unit in which effects run.
 pub const REPAIR_UNIT: &str = "sshd-mend-repair.service";
 
+/// In which `NOTIFY=` is run.
+pub const NOTIFY_UNIT: &str = "sshd-mend-notify.service";
 /// Has it looked again in two minutes.
 pub const RETRY_TIMER: &str = "sshd-mend-retry.timer";
 /// Where intents, outcomes and requests are kept: gone after a reboot, as every listener that they name is.

@@ -21,6 +21,7 @@ mod machine;
 mod monitoring;
 mod neighbours;
 mod next_start;
+mod notify;
 mod obstruction;
 mod old_cgroup;
 mod other_instance;
