@@ -55,8 +55,10 @@ impl Run<'_> {
 }
 
 fn is_worth_telling(outcome: &Outcome) -> bool {
-    let is_end = outcome.refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::ShuttingDown);
-    !is_end && (!outcome.done.is_empty() || [Verdict::Refused, Verdict::Rescued].contains(&outcome.verdict))
+    // Whoever suspended it knows, and nobody has to do anything about a boot that is near.
+    let expected = [RefusalCode::Suspended, RefusalCode::ShuttingDown];
+    let is_expected = outcome.refusal.as_ref().is_some_and(|refusal| expected.contains(&refusal.code));
+    !is_expected && (!outcome.done.is_empty() || [Verdict::Refused, Verdict::Rescued].contains(&outcome.verdict))
 }
 
 /// The same was found, and the same came of it.
@@ -135,6 +137,7 @@ mod tests {
         assert!(!is_worth_telling(&Outcome::unknown("hook", "")));
         assert!(is_worth_telling(&refused(RefusalCode::ConfigInvalid)));
         assert!(!is_worth_telling(&refused(RefusalCode::ShuttingDown)));
+        assert!(!is_worth_telling(&refused(RefusalCode::Suspended)));
         assert!(is_worth_telling(&Outcome { verdict: Verdict::Rescued, ..Outcome::unknown("hook", "") }));
         assert!(is_same(&refused(RefusalCode::ConfigInvalid), &refused(RefusalCode::ConfigInvalid)));
         assert!(!is_same(&refused(RefusalCode::ConfigInvalid), &refused(RefusalCode::UnitMasked)));

@@ -102,7 +102,7 @@ fn the_program_is_confined() {
 #[test]
 fn a_mail_comes_to_root() {
     let machine = Machine::with_package("trixie");
-    machine.install("exim4-daemon-light bsd-mailx");
+    machine.install("exim4-daemon-light");
     machine
         .sh(&format!(
             "install -m 0755 {FILES}/notify-mail /usr/local/sbin/sshd-mend-mail
