@@ -42,6 +42,8 @@ fn main() {
     let cost = cost::measured(&machine, sizes, rounds, !small);
     let all = json!({ "counts": counts, "cost": cost, "incident": incident });
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Where the build is elsewhere, it is not there.
+    std::fs::create_dir_all(root.join("target")).expect("a directory");
     std::fs::write(root.join("target/benchmark.json"), format!("{all:#}\n")).expect("target/benchmark.json");
     if !small {
         std::fs::write(root.join("docs/benchmark.svg"), plot::svg(&cost)).expect("docs/benchmark.svg");
