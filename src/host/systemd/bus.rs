@@ -1,7 +1,8 @@
 //! systemd's D-Bus interface (org.freedesktop.systemd1(5)) on the system bus.
 //!
 //! The bus's address is fixed: the default one comes from the environment, which package managers hand on from their
-//! callers. No property is cached: `UnitFileState` sends no change signals.
+//! callers. No property is cached: `UnitFileState` sends no change signals. zbus's `Proxy` is not used: its cache and its streams
+//! would be a fortieth of the program.
 
 use futures_core::Stream;
 use std::collections::HashMap;
@@ -13,9 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use zbus::proxy::{CacheProperties, SignalStream};
 use zbus::zvariant::{DynamicDeserialize, DynamicType, OwnedObjectPath, OwnedValue};
-use zbus::{Connection, Proxy, connection};
+use zbus::{Connection, MatchRule, Message, MessageStream, connection, message};
 
 use super::super::deadline::{Deadline, elapsed_since};
 use super::error::{Error, Failure};
@@ -26,6 +26,7 @@ const SOCKET: &str = "/run/dbus/system_bus_socket";
 const NAME: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// Limits one call. systemd answers within milliseconds; while it reloads, within a second or two.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,9 +39,8 @@ pub(super) fn is_there() -> bool {
 pub(super) struct Bus {
     runtime: Rc<Runtime>,
     connection: Connection,
-    manager: Proxy<'static>,
     /// JobRemoved, once a job was queued.
-    removed: Option<SignalStream<'static>>,
+    removed: Option<MessageStream>,
 }
 
 /// `ExecStart`: path, argv, ignore failure, four times, pid, code, status.
@@ -56,12 +56,10 @@ impl Bus {
             // With an address instead, the library starts a thread to connect.
             let stream =
                 UnixStream::connect(SOCKET).await.map_err(|error| zbus::Error::InputOutput(Arc::new(error)))?;
-            let connection = connection::Builder::unix_stream(stream).method_timeout(CALL_TIMEOUT).build().await?;
-            let manager = proxy(&connection, OBJECT.to_owned(), MANAGER).await?;
-            Ok((connection, manager))
+            connection::Builder::unix_stream(stream).method_timeout(CALL_TIMEOUT).build().await
         });
-        let (connection, manager) = connected.map_err(|error: zbus::Error| no_answer(&error))?;
-        Ok(Self { runtime: Rc::clone(runtime), connection, manager, removed: None })
+        let connection = connected.map_err(|error: zbus::Error| no_answer(&error))?;
+        Ok(Self { runtime: Rc::clone(runtime), connection, removed: None })
     }
 
     /// Calls a method of the manager.
@@ -70,7 +68,15 @@ impl Bus {
         A: serde::Serialize + DynamicType,
         R: for<'d> DynamicDeserialize<'d>,
     {
-        self.runtime.block_on(self.manager.call(method, arguments)).map_err(|error| failure(about, error))
+        let reply = self.runtime.block_on(self.ask(OBJECT, MANAGER, method, arguments));
+        reply.and_then(|reply| reply.body().deserialize()).map_err(|error| failure(about, error))
+    }
+
+    async fn ask<A>(&self, path: &str, interface: &str, method: &str, arguments: &A) -> zbus::Result<Message>
+    where
+        A: serde::Serialize + DynamicType,
+    {
+        self.connection.call_method(Some(NAME), path, Some(interface), method, arguments).await
     }
 
     pub(super) fn unit(&self, name: &str) -> Result<Unit, Failure> {
@@ -146,12 +152,13 @@ impl Bus {
     }
 
     pub(super) fn is_stopping(&self) -> Result<bool, Failure> {
-        let state = self.runtime.block_on(self.manager.get_property::<String>("SystemState"));
+        let state = self.runtime.block_on(self.ask(OBJECT, PROPERTIES, "Get", &(MANAGER, "SystemState")));
+        let state = state.and_then(|reply| Ok(String::try_from(reply.body().deserialize::<OwnedValue>()?)?));
         Ok(state.map_err(|error| failure("the system", error))? == "stopping")
     }
 
     pub(super) fn reset_failed(&self, unit: &str) -> Result<(), Failure> {
-        match self.runtime.block_on(self.manager.call_method("ResetFailedUnit", &unit)) {
+        match self.runtime.block_on(self.ask(OBJECT, MANAGER, "ResetFailedUnit", &unit)) {
             Ok(_) => Ok(()),
             // Not loaded, so neither failed nor counted.
             Err(error) if error_name(&error) == "org.freedesktop.systemd1.NoSuchUnit" => Ok(()),
@@ -166,8 +173,8 @@ impl Bus {
             Job::Restart => "RestartUnit",
         };
         match self.removed {
-            // Results of earlier jobs.
-            Some(_) => while self.next_result(Duration::ZERO).is_some() {},
+            // Of earlier jobs. zbus keeps so many, and then reads nothing more until some are taken.
+            Some(_) => (0..64).map_while(|_| self.next_signal(Duration::ZERO)).for_each(drop),
             None => self.subscribe()?,
         }
         let _: OwnedObjectPath = self.call(method, &(unit, "fail"), unit)?;
@@ -177,8 +184,15 @@ impl Bus {
     /// First the match, then Subscribe, then jobs: no JobRemoved can be missed.
     fn subscribe(&mut self) -> Result<(), Failure> {
         let subscribed = self.runtime.block_on(async {
-            let signals = self.manager.receive_signal("JobRemoved").await?;
-            self.manager.call_method("Subscribe", &()).await?;
+            let rule = MatchRule::builder()
+                .msg_type(message::Type::Signal)
+                .sender(NAME)?
+                .path(OBJECT)?
+                .interface(MANAGER)?
+                .member("JobRemoved")?
+                .build();
+            let signals = MessageStream::for_match_rule(rule, &self.connection, None).await?;
+            self.ask(OBJECT, MANAGER, "Subscribe", &()).await?;
             Ok(signals)
         });
         self.removed = Some(subscribed.map_err(|error: zbus::Error| no_answer(&error))?);
@@ -212,18 +226,42 @@ impl Bus {
 
     /// The unit and the result of the next job that ends.
     fn next_result(&mut self, limit: Duration) -> Option<(String, String)> {
+        let deadline = Deadline::after(limit);
+        loop {
+            let signal = self.next_signal(deadline.remaining())?;
+            // Anybody can send a signal to this connection alone, past every match.
+            if self.is_from_systemd(&signal) {
+                let (_, _, unit, result) =
+                    signal.body().deserialize::<(u32, OwnedObjectPath, String, String)>().ok()?;
+                return Some((unit, result));
+            }
+            if deadline.remaining().is_zero() {
+                return None;
+            }
+        }
+    }
+
+    /// The next signal that says it is a JobRemoved.
+    fn next_signal(&mut self, limit: Duration) -> Option<Message> {
         let signals = self.removed.as_mut()?;
         let next = poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
-        let message = self.runtime.block_on(async { tokio::time::timeout(limit, next).await }).ok()??;
-        let (_, _, unit, result) = message.body().deserialize::<(u32, OwnedObjectPath, String, String)>().ok()?;
-        Some((unit, result))
+        self.runtime.block_on(async { tokio::time::timeout(limit, next).await }).ok()??.ok()
+    }
+
+    /// Asks anew for each: systemd has another name once it has re-executed itself.
+    fn is_from_systemd(&self, signal: &Message) -> bool {
+        const DAEMON: &str = "org.freedesktop.DBus";
+        let asked =
+            self.connection.call_method(Some(DAEMON), "/org/freedesktop/DBus", Some(DAEMON), "GetNameOwner", &NAME);
+        let owner = self.runtime.block_on(asked).and_then(|reply| reply.body().deserialize::<String>());
+        owner.is_ok_and(|owner| signal.header().sender().is_some_and(|sender| **sender == *owner))
     }
 
     fn properties(&self, unit: &str) -> Result<Properties, Failure> {
         let path = format!("{OBJECT}/unit/{}", escaped(unit));
         let all = self.runtime.block_on(async {
-            let properties = proxy(&self.connection, path, "org.freedesktop.DBus.Properties").await?;
-            properties.call("GetAll", &"").await
+            let reply = self.ask(&path, PROPERTIES, "GetAll", &"").await?;
+            reply.body().deserialize()
         });
         all.map(Properties).map_err(|error| failure(unit, error))
     }
@@ -253,16 +291,6 @@ impl Properties {
     fn text(&self, name: &str) -> String {
         self.value(name).unwrap_or_default()
     }
-}
-
-async fn proxy(connection: &Connection, path: String, interface: &'static str) -> zbus::Result<Proxy<'static>> {
-    zbus::proxy::Builder::new(connection)
-        .destination(NAME)?
-        .path(path)?
-        .interface(interface)?
-        .cache_properties(CacheProperties::No)
-        .build()
-        .await
 }
 
 fn no_answer(error: &zbus::Error) -> Failure {
