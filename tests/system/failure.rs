@@ -105,6 +105,8 @@ fn the_settings_apply() {
 /// Ends every process but PID 1, which starts everything anew on the same root (systemd-soft-reboot.service(8)).
 fn boot_again(machine: &Machine) {
     machine.sh("systemd-run -q systemctl soft-reboot >/dev/null 2>&1 </dev/null").ok();
+    // Before it kills everything systemd stops everything, and nsenter(1) stops itself along with its child, for good.
+    machine.wait_until("systemd has executed itself again", |machine| machine.command_line().contains("--deserialize"));
     machine.wait_until("it has booted again", |machine| {
         machine.sh("systemctl show -P SoftRebootsCount").stdout.trim() == "1"
             && ["running", "degraded"].contains(&machine.sh("systemctl is-system-running").stdout.trim())

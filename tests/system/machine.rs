@@ -1,5 +1,6 @@
 //! A throwaway Debian with systemd as PID 1. It ends with its value, and leaves nothing behind.
 
+use crate::network::Network;
 use crate::schema::violations;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -80,15 +81,30 @@ pub fn script(name: &str) -> PathBuf {
 impl Machine {
     /// Boots a machine from a root file system that tests/system/prepare made.
     pub fn boot(root: &str) -> Self {
+        let machine = Self::boot_with(root, None);
+        machine.sh("ip link set lo up").ok();
+        machine
+    }
+
+    /// The same, at an address of a network.
+    pub fn boot_at(network: &Network, root: &str, address: &str) -> Self {
+        let machine = Self::boot_with(root, Some(network));
+        machine.sh(&format!("ip link set lo up; ip link set host0 up; ip addr add {address}/16 dev host0")).ok();
+        machine
+    }
+
+    fn boot_with(root: &str, network: Option<&Network>) -> Self {
         let name = format!("sshd-mend-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let directory = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(&directory).expect("a directory for what goes into the machine");
         let console = std::fs::File::create(directory.join("console")).expect("a file for the console");
         let root = lab().join(root);
         assert!(root.join("usr").is_dir(), "{} is missing: run tests/system/prepare", root.display());
-        let supervisor = Command::new(script("boot"))
+        let mut boot = network.map_or_else(|| Command::new(script("boot")), |network| network.command(&script("boot")));
+        let supervisor = boot
             .args([name.as_str(), root.to_str().expect("a path in UTF-8")])
             .arg(format!("--bind={}:/lab", directory.display()))
+            .args(network.map(|_| "--network-bridge=br0"))
             .stdin(Stdio::null())
             .stdout(console.try_clone().expect("a second descriptor"))
             .stderr(console)
@@ -99,7 +115,6 @@ impl Machine {
             machine.leader().is_some()
                 && matches!(machine.sh("systemctl is-system-running").stdout.trim(), "running" | "degraded")
         });
-        machine.sh("ip link set lo up").ok();
         machine
     }
 
@@ -107,22 +122,31 @@ impl Machine {
     /// a failure starts nothing, so that each way to a repair is tested by itself.
     pub fn with_package(root: &str) -> Self {
         let machine = Self::as_installed(root);
+        machine.without_prevention();
+        machine
+    }
+
+    pub fn without_prevention(&self) {
         if std::env::var_os("SSHD_MEND_AS_INSTALLED").is_none() {
-            machine
+            self
                 .sh("for unit in ssh.service ssh.socket; do
                          mkdir -p /etc/systemd/system/$unit.d; ln -s /dev/null /etc/systemd/system/$unit.d/50-sshd-mend.conf
                      done; systemctl daemon-reload")
                 .ok();
         }
-        machine
     }
 
     /// As [`Self::boot`], with the package under test installed.
     pub fn as_installed(root: &str) -> Self {
         let machine = Self::boot(root);
-        machine.copy_in(&package(), "sshd-mend.deb");
-        machine.sh("dpkg -i /lab/sshd-mend.deb").ok();
+        machine.install_package();
         machine
+    }
+
+    /// Installs the package under test.
+    pub fn install_package(&self) {
+        self.copy_in(&package(), "sshd-mend.deb");
+        self.sh("dpkg -i /lab/sshd-mend.deb").ok();
     }
 
     /// The machine's PID 1 as seen from here: the one child of systemd-nspawn. Before that it is still the script that
@@ -134,6 +158,12 @@ impl Machine {
         }
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
         children.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Of the machine's PID 1, as seen from here.
+    pub fn command_line(&self) -> String {
+        let leader = self.leader().expect("a machine that runs");
+        std::fs::read_to_string(format!("/proc/{leader}/cmdline")).unwrap_or_default()
     }
 
     /// Puts a file into the machine, at /lab.
