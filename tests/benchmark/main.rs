@@ -7,6 +7,8 @@ mod counts;
 mod incident;
 #[path = "../system/machine.rs"]
 mod machine;
+#[path = "../system/network.rs"]
+mod network;
 mod plot;
 #[path = "../support/schema.rs"]
 mod schema;
