@@ -31,12 +31,17 @@ pub fn recorded() -> Vec<Line> {
     lines
 }
 
-/// The line in pieces that fit, the later ones indented.
+/// The line in pieces that fit, the later ones below its text.
 fn wrapped(line: &str) -> Vec<String> {
+    let indent = match line {
+        said if said.starts_with('[') => 8,
+        hook if hook.starts_with("sshd-mend: ") => 24,
+        _ => 13,
+    };
     let (mut pieces, mut piece) = (Vec::new(), String::new());
     for word in line.split_inclusive(' ') {
         if !piece.trim().is_empty() && piece.chars().count() + word.trim_end().chars().count() > COLUMNS {
-            pieces.push(std::mem::replace(&mut piece, " ".repeat(15)));
+            pieces.push(std::mem::replace(&mut piece, " ".repeat(indent)));
         }
         piece += word;
     }

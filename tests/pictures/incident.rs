@@ -84,15 +84,15 @@ for line in sys.stdin:
 const WIDTH: f64 = 860.0;
 const LEFT: f64 = 24.0;
 const RIGHT: f64 = 24.0;
-const TOP: f64 = 62.0;
-const ROW: f64 = 112.0;
+const TOP: f64 = 64.0;
+const ROW: f64 = 124.0;
 const BAR: f64 = 26.0;
 
 /// One row for each machine, all on one scale.
 pub fn svg(runs: &[Run]) -> String {
     let last = runs.iter().map(|run| run.ended).fold(0.0, f64::max);
     // Room for what comes after the package run.
-    let end = last * 1.3;
+    let end = last * 1.45;
     let x = |ms: f64| LEFT + ms / end * (WIDTH - LEFT - RIGHT);
     let mut body =
         text(LEFT, 30.0, "title", "start", "An upgrade of openssh-server while systemd has lost track of sshd");
@@ -113,44 +113,42 @@ pub fn svg(runs: &[Run]) -> String {
         body += &text(at, bottom + 19.0, "weak", "middle", &second.to_string());
     }
     body += &line((LEFT, bottom), (WIDTH - RIGHT, bottom), "mark");
-    document(WIDTH, bottom + 30.0, "The incident, with and without sshd-mend", "", &body)
+    document(WIDTH, bottom + 30.0, "The incident, with and without sshd-mend", ".name { font-weight: bold }\n", &body)
 }
 
 fn row(run: &Run, top: f64, end: f64, x: &impl Fn(f64) -> f64) -> String {
-    let bar_top = top + 40.0;
-    let mut body = text(LEFT, top + 18.0, "text", "start", run.title);
+    let bar_top = top + 46.0;
+    let bottom = bar_top + BAR;
+    let mut body = text(LEFT, top + 14.0, "text name", "start", run.title);
     let ends = run.connection.iter().skip(1).map(|(at, _)| *at).chain([end]);
     for ((from, through), to) in run.connection.iter().zip(ends) {
-        let width = (x(to) - x(*from)).max(1.0);
+        let width = (x(to) - x(*from)).max(2.0);
         body += &bar(x(*from), bar_top, width, BAR, if *through { "good" } else { "bad" });
         let label = if *through { "new connections get through" } else { "nobody can log in" };
-        if width > 200.0 {
-            body += &text(x(*from) + width / 2.0, bar_top + 18.0, "on", "middle", label);
+        if width > 190.0 {
+            body += &text(x(*from) + 10.0, bar_top + 18.0, "on", "start", label);
         } else if !through {
+            // To its left, for what ends it is told to its right.
             let label = format!("{label} for {:.0} ms", to - from);
-            body += &text(x(*from) - 6.0, bar_top + 18.0, "on", "end", &label);
+            body += &line((x(*from), bottom), (x(*from), bottom + 38.0), "mark");
+            body += &text(x(*from) - 6.0, bottom + 36.0, "text", "end", &label);
         }
     }
-    let mark = |at: f64, up: bool| {
-        let (from, to) = if up { (bar_top - 7.0, bar_top + BAR) } else { (bar_top, bar_top + BAR + 7.0) };
-        line((x(at), from), (x(at), to), "mark")
-    };
-    body += &mark(run.replaced, true);
-    body += &text(x(run.replaced), bar_top - 11.0, "text", "middle", "dpkg replaces /usr/sbin/sshd");
+    for (at, label) in [(run.replaced, "dpkg replaces /usr/sbin/sshd"), (run.ended, "apt-get ends")] {
+        body += &line((x(at), bar_top - 7.0), (x(at), bar_top), "mark");
+        body += &text(x(at), bar_top - 11.0, "text", "start", label);
+    }
     for at in &run.failed {
-        body += &mark(*at, false);
+        body += &line((x(*at), bottom), (x(*at), bottom + 7.0), "mark");
     }
-    let below = bar_top + BAR + 20.0;
-    if let Some(first) = run.failed.first() {
-        body += &text(x(*first), below, "text", "start", "restarts of ssh fail: the port is taken");
+    if let Some(last) = run.failed.last() {
+        body += &text(x(*last) - 4.0, bottom + 19.0, "text", "end", "each restart of ssh fails: the port is taken");
     }
-    body += &mark(run.ended, true);
-    body += &text(x(run.ended), bar_top - 11.0, "text", "middle", "apt-get ends");
     let (at, said) = match (run.terminated, run.logs_in) {
         (Some(at), true) => (at, "sshd-mend replaces the old sshd"),
         (_, true) => (run.ended, "a login works"),
-        (_, false) => (run.ended, "until somebody is at the console"),
+        (_, false) => (run.ended, "until somebody repairs it at the console"),
     };
-    body += &mark(at, false);
-    body + &text(x(at), below, "text", if at > end * 0.6 { "end" } else { "start" }, said)
+    body += &line((x(at), bottom), (x(at), bottom + 38.0), "mark");
+    body + &text(x(at) + 6.0, bottom + 36.0, "text", "start", said)
 }
