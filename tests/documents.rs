@@ -1,192 +1,321 @@
-//! What documents name exists, and what exists is named: tests, findings, refusals, verdicts, files.
+//! What documents name exists, and what exists is named: tests, files, units, settings, findings, refusals, verdicts, events. Blocks
+//! say where they are from. SSHD_MEND_BLESS=1 writes the tables that are made from the code.
 #![allow(missing_docs)]
 
-#[path = "../packaging/documents.rs"]
-#[allow(dead_code)] // its `main`
-mod pages;
+#[path = "support/documents.rs"]
+mod documents;
+#[path = "documents/tables.rs"]
+mod tables;
 
-use sshd_mend::cli::sections;
+use documents::{all, here};
 use sshd_mend::model::diagnosis::FindingCode;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::report::Verdict;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-const DOCUMENTS: [(&str, &str); 3] = [
-    ("README.md", include_str!("../README.md")),
-    ("SECURITY.md", include_str!("../SECURITY.md")),
-    ("CONTRIBUTING.md", include_str!("../CONTRIBUTING.md")),
-];
-
-/// All Rust files of the project with their texts.
-fn sources() -> Vec<(PathBuf, String)> {
-    let mut pending = vec![here().join("src"), here().join("tests")];
-    let mut files = Vec::new();
+/// Files below a directory of the project.
+fn files(below: &str) -> Vec<PathBuf> {
+    let (mut pending, mut files) = (vec![here().join(below)], Vec::new());
     while let Some(directory) = pending.pop() {
         for entry in std::fs::read_dir(directory).expect("a directory") {
             let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                pending.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push((path.clone(), std::fs::read_to_string(path).expect("a file")));
-            }
+            if path.is_dir() { pending.push(path) } else { files.push(path) }
         }
     }
     files
-}
-
-fn here() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// What stands between backquotes, outside of indented blocks.
-fn quoted(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().filter(|line| !line.starts_with("    ")).flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
+/// All Rust files of the project with their texts.
+fn sources() -> Vec<(PathBuf, String)> {
+    let rust = ["src", "tests"].into_iter().flat_map(files).filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    rust.map(|path| (path.clone(), std::fs::read_to_string(path).expect("a file"))).collect()
+}
+
+/// A name as documents have it: `module::test`, `module::*`, or a test with at least four words. `None`: it is something else.
+fn is_test(name: &str, sources: &[(PathBuf, String)]) -> Option<bool> {
+    let has = |text: &str, test: &str| text.contains(&format!("fn {test}("));
+    match name.rsplit_once("::") {
+        Some((module, test)) if module.split("::").all(is_name) => {
+            let module = module.split("::").next().unwrap_or_default();
+            let file = |path: &Path| path.file_stem().is_some_and(|stem| stem == module);
+            Some(sources.iter().any(|(path, text)| file(path) && (test == "*" || has(text, test))))
+        }
+        None if is_name(name) && name.matches('_').count() >= 3 => {
+            Some(sources.iter().any(|(_, text)| has(text, name)))
+        }
+        _ => None,
+    }
+}
+
 #[test]
 fn every_test_that_a_document_names_exists() {
     let sources = sources();
-    let is_test = |text: &str, name: &str| text.contains(&format!("fn {name}("));
     let mut named = 0;
-    for (document, text) in DOCUMENTS {
-        for name in quoted(text) {
-            let exists = match name.rsplit_once("::") {
-                Some((module, test)) if module.split("::").all(is_name) => {
-                    let module = module.split("::").next().unwrap_or_default();
-                    let file = |path: &Path| path.file_stem().is_some_and(|stem| stem == module);
-                    sources.iter().any(|(path, text)| file(path) && (test == "*" || is_test(text, test)))
-                }
-                None if is_name(name) && name.matches('_').count() >= 3 => {
-                    sources.iter().any(|(_, text)| is_test(text, name))
-                }
-                _ => continue,
-            };
-            assert!(exists, "{document} names {name}, which is no test");
+    for document in all() {
+        for name in document.quoted() {
+            let Some(exists) = is_test(&name, &sources) else { continue };
+            assert!(exists, "{} names {name}, which is no test", document.name);
             named += 1;
         }
     }
-    assert!(named > 40, "only {named} tests are named");
+    assert!(named > 100, "only {named} tests are named");
+}
+
+/// Each invariant, and each thing that somebody could try, has at least one test.
+#[test]
+fn every_row_of_the_security_document_names_a_test() {
+    let sources = sources();
+    let text = std::fs::read_to_string(here().join("SECURITY.md")).expect("SECURITY.md");
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| ")).collect();
+    let cells = |row: &str| row.split(" | ").map(str::to_owned).collect::<Vec<_>>();
+    let shown = |row: &&&str| {
+        let last = cells(row).pop().unwrap_or_default();
+        last.trim_end_matches([' ', '|']).split(", ").all(|name| {
+            let name = name.trim_matches('`');
+            is_test(name, &sources) == Some(true) || (name.starts_with("tests/") && here().join(name).exists())
+        })
+    };
+    let number =
+        |row: &&str| row.strip_prefix("| I").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let invariants: Vec<&&str> = rows.iter().filter(|row| number(row)).collect();
+    for (index, row) in invariants.iter().enumerate() {
+        assert!(row.starts_with(&format!("| I{} |", index + 1)), "the invariants are not in their order: {row}");
+    }
+    assert_eq!(invariants.len(), 15);
+    let tried: Vec<&&str> = rows.iter().filter(|row| cells(row).len() == 4).skip(1).collect();
+    assert!(tried.len() > 20, "{tried:#?}");
+    for row in invariants.iter().chain(&tried) {
+        assert!(shown(row), "no test, or one that does not exist: {row}");
+    }
+}
+
+/// While the package is not made from packaging/debian, its files are one level above.
+fn exists(path: &str) -> bool {
+    let before = path.replace("packaging/debian/", "packaging/");
+    here().join(path).exists() || here().join(before).exists()
 }
 
 #[test]
 fn every_file_that_a_document_names_exists() {
-    for (document, text) in DOCUMENTS {
-        for name in quoted(text) {
+    for document in all() {
+        for name in document.quoted() {
             let first = name.split(' ').next().unwrap_or_default();
-            if ["src/", "tests/", "packaging/", "hooks/"].iter().any(|folder| first.starts_with(folder)) {
-                assert!(here().join(first).exists(), "{document} names {name}, which does not exist");
+            if ["src/", "tests/", "packaging/", "hooks/", "docs/"].iter().any(|folder| first.starts_with(folder)) {
+                assert!(exists(first), "{} names {name}, which does not exist", document.name);
             }
         }
-    }
-}
-
-/// Every word that `--json` may have for a kind of finding, a verdict, a refusal; by the section of the manual.
-fn words() -> [(&'static str, Vec<&'static str>); 3] {
-    [
-        ("Findings", FindingCode::ALL.iter().map(|code| code.as_str()).collect()),
-        ("Verdicts", Verdict::ALL.iter().map(|verdict| verdict.as_str()).collect()),
-        ("Refusals", RefusalCode::ALL.iter().map(|code| code.as_str()).collect()),
-    ]
-}
-
-#[test]
-fn the_readme_names_every_finding_verdict_and_refusal() {
-    for word in words().into_iter().flat_map(|(_, words)| words) {
-        assert!(DOCUMENTS[0].1.contains(&format!("`{word}`")), "{word} is not in README.md");
-    }
-}
-
-/// The manual page as text, its sections by their headings.
-fn manual() -> Vec<(String, String)> {
-    let mut page = Vec::new();
-    pages::manual(&mut page).expect("a page");
-    let page = String::from_utf8(page).expect("text").replace("\\-", "-").replace("\\*(Aq", "'");
-    let sections = page.split("\n.SH ").skip(1);
-    let sections = sections.map(|section| section.split_once('\n').expect("a section"));
-    sections.map(|(heading, text)| (heading.trim_matches('"').to_owned(), text.to_owned())).collect()
-}
-
-#[test]
-fn the_manual_has_every_finding_verdict_and_refusal() {
-    let manual = manual();
-    for (heading, words) in words() {
-        let (_, text) = manual.iter().find(|(name, _)| *name == heading.to_uppercase()).expect("the section");
-        let entries: Vec<&str> = text.split(".TP\n\\fB").skip(1).collect();
-        assert_eq!(entries.len(), words.len(), "{heading}");
-        for word in words {
-            let entry = entries.iter().find(|entry| entry.split(['\\', ' ']).next() == Some(word));
-            let told = entry.and_then(|entry| entry.split_once('\n')).map_or(0, |(_, text)| text.len());
-            assert!(told > 20, "{word} is not explained under {heading}");
+        let base = here().join(&document.name);
+        for link in document.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = base.parent().expect("a directory").join(file);
+            assert!(target.is_file(), "{} links to {link}, which does not exist", document.name);
+            let headings = std::fs::read_to_string(&target).unwrap_or_default();
+            let anchor = |line: &str| {
+                let heading = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+                heading.chars().filter(|c| c.is_alphanumeric() || *c == '-').collect::<String>()
+            };
+            let found = headings.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading);
+            assert!(heading.is_empty() || found, "{} links to {link}: no such heading", document.name);
         }
     }
-    let (_, findings) = manual.iter().find(|(name, _)| name == "FINDINGS").expect("findings");
-    for code in FindingCode::ALL {
-        let meaning = code.meaning();
-        for told in [meaning.what, meaning.severity, meaning.repair, meaning.hook] {
-            assert!(findings.contains(told) && !told.ends_with('.'), "{}: {told}", code.as_str());
-        }
-    }
-    let (_, refusals) = manual.iter().find(|(name, _)| name == "REFUSALS").expect("refusals");
-    for code in RefusalCode::ALL {
-        assert!(refusals.contains(code.advice()), "{}: no advice", code.as_str());
-    }
 }
 
-/// man-pages(7), as far as it knows them.
+/// From the README every page and picture of docs/ can be reached.
 #[test]
-fn the_manual_has_its_sections_in_the_usual_order() {
-    let headings: Vec<String> = manual().into_iter().map(|(heading, _)| heading).collect();
-    let usual = [
-        "NAME",
-        "SYNOPSIS",
-        "DESCRIPTION",
-        "COMMANDS",
-        "OPTIONS",
-        "FINDINGS",
-        "VERDICTS",
-        "REFUSALS",
-        "EXIT STATUS",
-        "ENVIRONMENT",
-        "FILES",
-        "UNITS",
-        "BUGS",
-        "EXAMPLES",
-        "SEE ALSO",
-    ];
-    assert_eq!(headings, usual);
+fn every_page_is_linked() {
+    let documents = all();
+    for path in files("docs") {
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let linked = documents.iter().any(|document| {
+            let path = if document.name.starts_with("docs/") { name.clone() } else { format!("docs/{name}") };
+            document.text.contains(&format!("]({path}"))
+        });
+        assert!(linked, "docs/{name} is linked from no document");
+    }
 }
 
-/// What the program prints for these arguments on something that is no terminal and so wide.
-fn help(arguments: &[&str], columns: usize) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_sshd-mend"))
-        .args(arguments)
-        .env("COLUMNS", columns.to_string())
-        .stdin(Stdio::null())
-        .output()
-        .expect("the program");
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).expect("text")
+/// Names of units and settings in any text.
+fn words(text: &str, is_word: fn(char) -> bool) -> impl Iterator<Item = &str> {
+    text.split(move |c| !is_word(c)).filter(|word| !word.is_empty())
 }
 
 #[test]
-fn help_is_as_wide_as_the_terminal_and_the_short_one_is_short() {
-    for columns in [60, 80, 200] {
-        for arguments in [&["-h"][..], &["--help"], &["check", "-h"], &["repair", "--help"]] {
-            let text = help(arguments, columns);
-            let long: Vec<&str> = text.lines().filter(|line| line.chars().count() > columns.min(100)).collect();
-            assert!(long.is_empty(), "{arguments:?} at {columns}: {long:#?}");
+fn every_unit_is_named_and_every_unit_that_is_named_exists() {
+    let is_unit = |name: &str| {
+        let kind = [".service", ".socket", ".timer"].iter().any(|kind| name.ends_with(kind));
+        name.starts_with("sshd-mend") && kind && !name.starts_with("sshd-mend-rescue-")
+    };
+    let existing: BTreeSet<String> = files("packaging")
+        .iter()
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .filter(|name| is_unit(name))
+        .collect();
+    let texts: Vec<String> = all().into_iter().map(|document| document.text).collect();
+    let word = |c: char| c.is_ascii_alphanumeric() || "-.@".contains(c);
+    let named: BTreeSet<String> =
+        texts.iter().flat_map(|text| words(text, word)).filter(|name| is_unit(name)).map(str::to_owned).collect();
+    assert_eq!(existing, named);
+}
+
+/// As the program reads them, as the package installs them, and as docs/settings.md has them.
+#[test]
+fn every_setting_is_in_its_table_and_every_setting_of_the_table_exists() {
+    let is_key = |key: &&str| !key.is_empty() && key.chars().all(|c| c.is_ascii_uppercase());
+    let keys = |text: &str, begin: &str, end: char| -> BTreeSet<String> {
+        let parts = text.split(begin).skip(1).filter_map(|rest| rest.split(end).next());
+        parts.filter(is_key).map(str::to_owned).collect()
+    };
+    let source = std::fs::read_to_string(here().join("src/settings.rs")).expect("src/settings.rs");
+    let parse = source.split("pub fn parse(").nth(1).and_then(|rest| rest.split("\n}").next()).expect("its parser");
+    let read = keys(parse, "\"", '"');
+    let installed = std::fs::read_to_string(here().join("packaging/sshd-mend.default")).expect("the settings");
+    assert_eq!(read, keys(&format!("\n{installed}"), "\n#", '='));
+    let page = std::fs::read_to_string(here().join("docs/settings.md")).expect("docs/settings.md");
+    assert_eq!(read, keys(&page, "\n| `", '`'));
+    for key in &read {
+        let line = format!("{key}=nonsense that no key takes");
+        let error = sshd_mend::settings::parse(&line).expect_err("no value").to_string();
+        assert!(!error.contains("is not a setting"), "{key}: {error}");
+    }
+}
+
+#[test]
+fn every_finding_verdict_refusal_and_action_is_in_its_table() {
+    tables::assert_current("findings", &tables::findings());
+    tables::assert_current("refusals", &tables::refusals());
+    tables::assert_current("verdicts", &tables::verdicts());
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../packaging/outcome.schema.json")).expect("the schema");
+    let shapes = schema["$defs"]["step"]["oneOf"].as_array().expect("shapes of a step");
+    let of = |shape: &serde_json::Value| {
+        let action = &shape["properties"]["action"];
+        let several = action["enum"].as_array().cloned().unwrap_or_default();
+        several.into_iter().chain(action.get("const").cloned()).collect::<Vec<_>>()
+    };
+    let actions: BTreeSet<String> =
+        shapes.iter().flat_map(of).map(|word| word.as_str().expect("a word").to_owned()).collect();
+    let page = std::fs::read_to_string(here().join("docs/findings.md")).expect("docs/findings.md");
+    let rows = page.split("## Actions").nth(1).expect("actions").lines().filter(|line| line.starts_with("| `"));
+    let named = rows.flat_map(|row| row.split(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2));
+    assert_eq!(actions, named.map(str::to_owned).collect());
+}
+
+/// A word with a hyphen between backquotes that looks like a finding, a refusal or a verdict, but is none, is a mistake.
+#[test]
+fn every_code_that_is_spoken_of_exists() {
+    let known: BTreeSet<&str> = FindingCode::ALL
+        .iter()
+        .map(|code| code.as_str())
+        .chain(RefusalCode::ALL.iter().map(|code| code.as_str()))
+        .chain(Verdict::ALL.iter().map(|verdict| verdict.as_str()))
+        .collect();
+    for document in all() {
+        for name in document.quoted() {
+            let like = name.contains('-') && name.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '.');
+            let other =
+                tables::OTHERS.contains(&name.as_str()) || name.starts_with('-') || name.starts_with("sshd-mend");
+            assert!(
+                !like || other || known.contains(name.as_str()),
+                "{} names {name}, which is no code",
+                document.name
+            );
         }
     }
-    let short = help(&["-h"], 80);
-    assert!(short.lines().count() <= 24, "no longer than a screen:\n{short}");
-    let long = help(&["--help"], 80);
-    for section in sections() {
-        let heading = format!("\n{}:\n", section.heading);
-        assert!(long.contains(&heading) && !short.contains(&heading), "{heading}");
+}
+
+#[test]
+fn every_event_is_in_its_table_and_every_id_is_one_of_an_event() {
+    let is_id = |word: &&str| word.len() == 32 && word.chars().all(|c| c.is_ascii_hexdigit());
+    let ids = |name: &str| -> BTreeSet<String> {
+        let text = std::fs::read_to_string(here().join(name)).expect("a file");
+        words(&text, |c| c.is_ascii_alphanumeric()).filter(is_id).map(str::to_owned).collect()
+    };
+    assert_eq!(ids("src/report/events.rs"), ids("docs/journal.md"));
+}
+
+/// The properties of the JSON at its top.
+#[test]
+fn every_property_is_in_the_outline_of_the_json() {
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../packaging/outcome.schema.json")).expect("the schema");
+    let page = std::fs::read_to_string(here().join("docs/json.md")).expect("docs/json.md");
+    let outline = page.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the outline");
+    let of = |value: &serde_json::Value| value["properties"].as_object().expect("properties").keys().cloned().collect();
+    let mut properties: Vec<String> = of(&schema);
+    for inner in ["finding", "listener", "instance"] {
+        properties.extend::<Vec<String>>(of(&schema["$defs"][inner]));
+    }
+    assert!(properties.len() > 30, "{properties:?}");
+    for property in properties {
+        assert!(outline.contains(&format!("\"{property}\"")), "{property} is not in the outline of docs/json.md");
+    }
+}
+
+/// A block of commands says where a test runs it, one of text where it is from. tests/system/documented.rs runs the commands.
+#[test]
+fn every_block_is_marked() {
+    let mut shown = 0;
+    for block in all().iter().flat_map(documents::Document::blocks) {
+        let place = format!("{}:{}", block.document, block.line);
+        match block.mark.split_once(' ').unwrap_or((&block.mark, "")) {
+            ("sh", "" | "console") if block.document == "docs/fleet.md" => {} // fleet_page.rs
+            ("sh", at) => assert!(tables::PLACES.contains(&at), "{place}: `sh {at}` is run nowhere"),
+            ("text", "" | "logcheck") | ("ini" | "rust", "") => {}
+            ("text", screen) => {
+                let kept =
+                    std::fs::read_to_string(here().join(screen)).unwrap_or_else(|e| panic!("{place}: {screen}: {e}"));
+                assert_eq!(block.text, kept, "{place} is not what {screen} has");
+                shown += 1;
+            }
+            other => panic!("{place}: a block of no known kind: {other:?}"),
+        }
+    }
+    assert!(shown > 0, "no screen is shown");
+}
+
+/// What a document tells people to type is in a block, where a test runs it.
+#[test]
+fn no_command_is_hidden_in_a_sentence() {
+    let commands: Vec<String> = all().iter().flat_map(documents::Document::blocks).map(|block| block.text).collect();
+    // What docs/findings.md advises is the program's own advice.
+    for document in all().into_iter().filter(|document| document.name != "docs/findings.md") {
+        for name in document.quoted() {
+            let program = name.split(' ').next().unwrap_or_default();
+            if !tables::PROGRAMS.contains(&program) || !name.contains(' ') || tables::SPOKEN_OF.contains(&name.as_str())
+            {
+                continue;
+            }
+            let is_run = commands.iter().any(|block| block.contains(&name));
+            assert!(is_run, "{}: `{name}` is in no block, and not among those that are only spoken of", document.name);
+        }
+    }
+}
+
+/// The README is for people who decide, in four minutes.
+#[test]
+fn the_readme_is_one_page() {
+    let document = all().into_iter().find(|document| document.name == "README.md").expect("README.md");
+    let words = document.text.split_whitespace().count();
+    assert!(words <= 1500, "{words} words");
+}
+
+/// The recording shows the demo as it is.
+#[test]
+fn the_recording_has_each_heading_of_the_demo() {
+    let demo = std::fs::read_to_string(here().join("tests/demo")).expect("tests/demo");
+    let picture = std::fs::read_to_string(here().join("docs/demo.svg")).expect("docs/demo.svg");
+    let shown = picture.lines().filter_map(|line| line.split_once('>')?.1.strip_suffix("</text>"));
+    let shown = shown.map(str::trim).collect::<Vec<_>>().join(" ").replace("&amp;", "&");
+    let told = demo.lines().filter_map(|line| line.trim().strip_prefix("tell \"")?.strip_suffix('"'));
+    let told: Vec<String> =
+        told.map(|text| text.replace("\\`", "`")).filter(|text| !text.starts_with("Preparing")).collect();
+    assert!(told.len() >= 8, "{told:#?}");
+    for heading in told {
+        assert!(shown.contains(&heading), "docs/demo.svg has no \"{heading}\": draw it anew with tests/draw");
     }
 }

@@ -11,6 +11,9 @@ mod controller;
 mod crowd;
 mod debian12;
 mod decoys;
+mod documented;
+#[path = "../support/documents.rs"]
+mod documents;
 mod failure;
 mod faults;
 mod fleet;

@@ -23,6 +23,18 @@ fn a_failed_restart_locks_nobody_out() {
     }
 }
 
+/// Nobody else can put anything into it.
+#[test]
+fn a_directory_that_is_kept_is_roots_alone() {
+    let machine = Machine::as_installed("trixie");
+    machine.sh("echo HOOK=off >/etc/default/sshd-mend").ok();
+    for stop in ["systemctl stop ssh.service", "systemctl start ssh.service; systemctl restart ssh.service"] {
+        machine.sh(stop).ok();
+        assert_eq!(machine.sh("stat -c '%u %g %a' /run/sshd").ok().stdout, "0 0 755\n", "{stop}");
+        assert_ne!(machine.sh("runuser -u user -- touch /run/sshd/x").status, 0, "{stop}");
+    }
+}
+
 /// An administrator who wants neither.
 #[test]
 fn it_can_be_switched_off_and_is_missed() {
