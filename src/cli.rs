@@ -217,7 +217,7 @@ const BUGS: Written = &[
     ),
     (
         "",
-        "Each probe, and each client that is tried, is a line or two in sshd's log. /usr/share/doc/sshd-mend/README.md has them, with what fail2ban and \
+        "Each probe, and each client that is tried, is a line or two in sshd's log. /usr/share/doc/sshd-mend/docs/journal.md has them, with what fail2ban and \
          logcheck make of them.",
     ),
 ];
