@@ -245,9 +245,9 @@ fn picture() -> String {
         .collect();
     let (mut body, mut lanes) = (String::new(), 0.0);
     for from in &placed {
-        let _ = write!(
+        let _ = writeln!(
             body,
-            "<rect x=\"{}\" y=\"{}\" width=\"{COLUMN}\" height=\"{}\" rx=\"5\" class=\"part\"/>\n",
+            "<rect x=\"{}\" y=\"{}\" width=\"{COLUMN}\" height=\"{}\" rx=\"5\" class=\"part\"/>",
             from.x,
             from.y,
             from.height()

@@ -67,7 +67,7 @@ fn of_crowd(machine: &Machine, rounds: usize, quick_only: bool) -> BTreeMap<Stri
             let out = machine.sh(&format!("/lab/measure {command}")).ok().stdout;
             let numbers: Vec<f64> = out.split_whitespace().filter_map(|number| number.parse().ok()).collect();
             let [microseconds, kib, status] = numbers[..] else { panic!("{out}") };
-            assert!(status >= 0.0 && status < 126.0, "{command}: {status}");
+            assert!((0.0..126.0).contains(&status), "{command}: {status}");
             // The first one warms the caches.
             if round > 0 {
                 values.entry(name).or_default().push((microseconds / 1000.0, kib));

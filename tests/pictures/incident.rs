@@ -29,12 +29,11 @@ const PACKAGE_RUN: &str =
     "NEEDRESTART_MODE=a DEBIAN_FRONTEND=noninteractive apt-get install -y /opt/lab/openssh-server-newer.deb";
 
 pub fn measured() -> Vec<Run> {
-    let machines: [(&str, fn(&str) -> Machine); 3] = [
-        ("without sshd-mend", Machine::boot),
-        ("with its hook alone", Machine::with_package),
-        ("with sshd-mend as installed", Machine::as_installed),
-    ];
-    machines.into_iter().map(|(title, boot)| run(title, &boot("trixie"))).collect()
+    vec![
+        run("without sshd-mend", &Machine::boot("trixie")),
+        run("with its hook alone", &Machine::with_package("trixie")),
+        run("with sshd-mend as installed", &Machine::as_installed("trixie")),
+    ]
 }
 
 fn run(title: &'static str, machine: &Machine) -> Run {

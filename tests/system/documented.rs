@@ -140,6 +140,13 @@ fn every_path_that_a_document_names_is_there() {
         }
     }
     assert!(seen >= 8, "only {seen}");
+    // The same of the manual.
+    let help = machine.sh("sshd-mend --help").ok().stdout;
+    for word in help.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ':'])) {
+        if word.starts_with("/usr/share/") {
+            assert_eq!(machine.sh(&format!("[ -e {word} ]")).status, 0, "--help names {word}");
+        }
+    }
 }
 
 /// The rules for logcheck cover each line that a probe leaves, also where root is kept out.
