@@ -141,7 +141,7 @@ const FILES: Written = &[
     (
         "/etc/default/sshd-mend",
         "HOOK=repair, report or off (what happens after a package run, after a failure of ssh.service, and by the timer); GRACE= seconds from SIGTERM to SIGKILL (5); \
-         DEADLINE= seconds for which a command or a package run waits at most (90), after which the repair continues in its unit; METRICS= a file that each run outside of package runs writes, as `check --metrics` does; NOTIFY= a program that gets the outcome as JSON on standard input when something was done or refused, or a rescue serves. Read as data, only if root owns it and nobody else can write it.",
+         DEADLINE= seconds for which a command or a package run waits at most (90), after which the repair continues in its unit; METRICS= a file that each run of sshd-mend.service and each repair writes, as `check --metrics` does; NOTIFY= a program that gets the outcome as JSON on standard input when something was done or refused, or a rescue serves. Read as data, only if root owns it and nobody else can write it.",
     ),
     ("/run/sshd-mend", "What a repair is about to do, so that an interrupted one is completed."),
     ("/run/systemd/system/sshd-mend-*", "The units of rescues."),

@@ -128,10 +128,12 @@ fn asked_for(task: Task, signals: &Signals, watchdog: &Watchdog) -> Outcome {
         Err(error) => (Settings::default(), Some(error.to_string())),
     };
     let unusable = settings.notify.as_deref().and_then(|program| notify::usable(program).err());
+    let metrics = settings.metrics.clone().filter(|_| task == Task::Repair);
     let run = Run::new(task, settings, signals, watchdog);
     let outcome = examinable().and_then(|()| if task == Task::Repair { run.repair() } else { run.examine() });
     let mut outcome = outcome.unwrap_or_else(|error| unknown(task, &error.to_string()));
-    outcome.notes.extend(mistake.into_iter().chain(unusable));
+    let unwritten = metrics.and_then(|file| write_metrics(&outcome, &file).err());
+    outcome.notes.extend(mistake.into_iter().chain(unusable).chain(unwritten));
     outcome
 }
 
@@ -160,7 +162,7 @@ fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
         (false, _) => run.repair(),
     };
     let mut outcome = outcome.unwrap_or_else(|error| Outcome::unknown("hook", &error.to_string()));
-    if let Some(file) = metrics.filter(|_| task == Task::Unattended) {
+    if let Some(file) = metrics.filter(|_| task == Task::Unattended || !outcome.done.is_empty()) {
         let _ = write_metrics(&outcome, &file).inspect_err(|error| log::error!("{error}"));
     }
     if task == Task::Unattended && !suspended && hook == Hook::Repair {

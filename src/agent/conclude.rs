@@ -123,6 +123,7 @@ impl Run<'_> {
         // A unit that is still at work writes its last event itself.
         if !matches!(error, FollowError::StillRunning | FollowError::AskedToStop) {
             events::concluded(&outcome, self.task.trigger());
+            self.notify(&outcome);
         }
         outcome
     }

@@ -56,8 +56,12 @@ impl Run<'_> {
     }
 
     /// Nobody can connect, and what prevents it may be corrected without anything that starts the hook.
+    ///
+    /// Where one of several servers is reached, nothing is tried again and again: a start that fails may take /run/sshd from it.
     pub fn look_again_if_broken(&self, outcome: &Outcome) {
-        if [Verdict::Failed, Verdict::Broken, Verdict::Refused].contains(&outcome.verdict) && outcome.exit_status == 2 {
+        let is_broken = [Verdict::Failed, Verdict::Broken, Verdict::Refused].contains(&outcome.verdict);
+        let is_reached = outcome.listeners.iter().any(|listener| listener.probe.is_ok());
+        if is_broken && outcome.exit_status == 2 && !is_reached {
             self.look_again();
         }
     }

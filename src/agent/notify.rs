@@ -73,15 +73,15 @@ fn is_same(one: &Outcome, other: &Outcome) -> bool {
 /// What the unit does: runs the program with what is on record, and again if there is something else by then.
 ///
 /// # Errors
-/// There is nothing on record, the program cannot be trusted or started, or it did not end in time or failed; in one sentence.
+/// The program cannot be trusted or started, or it did not end in time or failed; in one sentence, about the last outcome.
 pub fn run(program: &Path) -> Result<(), String> {
     let on_record = || -> Option<Notification> { Record::open_existing().ok()?.remembered(Remembered::Notification) };
-    let mut next = on_record();
+    let (mut next, mut told) = (on_record(), Ok(()));
     while let Some(notification) = next {
-        tell(program, &notification.outcome)?;
+        told = tell(program, &notification.outcome);
         next = on_record().filter(|later| later.outcome != notification.outcome);
     }
-    Ok(())
+    told
 }
 
 fn tell(program: &Path, outcome: &Outcome) -> Result<(), String> {
@@ -113,7 +113,11 @@ pub fn usable(program: &Path) -> Result<(), String> {
     if !real.metadata().is_ok_and(|facts| facts.is_file() && facts.mode() & 0o111 != 0) {
         return wrong("it is no program (chmod 755)");
     }
-    match program.ancestors().chain(real.ancestors()).find(|path| !is_roots(path)) {
+    // Whoever owns a link on the way could have root run something else.
+    if real != program {
+        return wrong(&format!("it is reached through a link: write NOTIFY={}", real.display()));
+    }
+    match real.ancestors().find(|path| !is_roots(path)) {
         Some(path) => wrong(&format!(
             "somebody else than root can write {0} (chown root:root {0}; chmod go-w {0})",
             path.display()
@@ -150,8 +154,10 @@ mod tests {
         assert!(usable(Path::new("/etc/passwd")).is_err_and(|why| why.contains("no program")));
         // /tmp is everybody's.
         let directory = tempfile::tempdir().expect("a directory");
-        let link = directory.path().join("link");
+        let (link, copy) = (directory.path().join("link"), directory.path().join("copy"));
         std::os::unix::fs::symlink("/usr/bin/true", &link).expect("a link");
-        assert!(usable(&link).is_err_and(|why| why.contains("somebody else than root can write /tmp")));
+        assert!(usable(&link).is_err_and(|why| why.ends_with("through a link: write NOTIFY=/usr/bin/true")));
+        std::fs::copy("/usr/bin/true", &copy).expect("a copy");
+        assert!(usable(&copy).is_err_and(|why| why.contains("somebody else than root can write /tmp")));
     }
 }

@@ -44,7 +44,7 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
     let files = texts(&unit.files);
     let start_hindrance = unit_settings::hindrance(&unit.name, &files, deadline);
     let start_hindrance =
-        start_hindrance.or_else(|| unit_settings::log_file(&options::log_file(unit)?)).or_else(|| {
+        start_hindrance.or_else(|| unit_settings::log_file(&options::log_file(unit)?, &files)).or_else(|| {
             let socket = Some(&instance.socket).filter(|socket| instance.uses_socket() && !socket.is_active())?;
             unit_settings::hindrance(&socket.name, &texts(&socket.files), deadline)
         });
@@ -80,7 +80,8 @@ fn texts(files: &[PathBuf]) -> Vec<String> {
     let is_text = |line: &&[u8]| std::str::from_utf8(line).is_ok();
     let text = |bytes: Vec<u8>| {
         let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(is_text).collect();
-        String::from_utf8_lossy(&lines.join(&b'\n')).into_owned()
+        // A line that ends with a backslash goes on in the next one (systemd.syntax(7)).
+        String::from_utf8_lossy(&lines.join(&b'\n')).replace("\\\n", " ")
     };
     files.iter().filter_map(|file| std::fs::read(file).ok()).map(text).collect()
 }

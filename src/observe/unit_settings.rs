@@ -72,13 +72,18 @@ pub(super) fn has_exec_condition(files: &[String]) -> bool {
     !all(files, "Service", "ExecCondition").is_empty()
 }
 
+/// `path` is in a directory that systemd makes.
+fn is_made(files: &[String], path: &Path) -> bool {
+    MADE.iter().any(|(key, root)| {
+        let names = all(files, "Service", key);
+        names.iter().flat_map(|names| names.split_whitespace()).any(|name| path.starts_with(Path::new(root).join(name)))
+    })
+}
+
 fn missing_path(files: &[String]) -> Option<String> {
-    let made: Vec<String> = MADE
-        .iter()
-        .flat_map(|(key, root)| all(files, "Service", key).into_iter().map(move |names| (*root, names)))
-        .flat_map(|(root, names)| names.split_whitespace().map(|name| format!("{root}/{name}")).collect::<Vec<_>>())
-        .collect();
-    let is_made = |path: &str| made.iter().any(|made| Path::new(path).starts_with(made));
+    // What a credential is if its file is missing.
+    let defaults = ["SetCredential", "SetCredentialEncrypted"].into_iter().flat_map(|key| all(files, "Service", key));
+    let defaults: Vec<String> = defaults.filter_map(|value| Some(value.split_once(':')?.0.to_owned())).collect();
     let of_key = |key: &&str| {
         // Of these the last value counts; the others add up.
         let values = all(files, "Service", key);
@@ -87,14 +92,21 @@ fn missing_path(files: &[String]) -> Option<String> {
         let words = values.into_iter().skip(skip).flat_map(|value| match key.ends_with("Paths") {
             true => value.split_whitespace().map(|word| word.split(':').next().unwrap_or(word).to_owned()).collect(),
             // ID:PATH, and PATH:NAME:OPTIONS.
-            false if *key == "LoadCredential" => value.split(':').skip(1).map(str::to_owned).collect(),
-            false if *key == "OpenFile" && value.ends_with(":graceful") => Vec::new(),
-            false if *key == "OpenFile" => value.split(':').take(1).map(str::to_owned).collect(),
+            false if *key == "LoadCredential" => {
+                let named = value.split_once(':').filter(|(id, _)| !defaults.iter().any(|default| default == id));
+                named.map(|(_, path)| path.to_owned()).into_iter().collect()
+            }
+            false if *key == "OpenFile" => {
+                let mut parts = value.split(':');
+                let path = parts.next().map(str::to_owned);
+                let is_optional = parts.nth(1).is_some_and(|options| options.split(',').any(|one| one == "graceful"));
+                path.filter(|_| !is_optional).into_iter().collect()
+            }
             false => vec![value],
         });
         words.into_iter().find_map(|word| {
             let path = word.strip_prefix('+').unwrap_or(&word);
-            (is_missing(path) && !is_made(path)).then(|| format!("{key}={path} is missing"))
+            (is_missing(path) && !is_made(files, Path::new(path))).then(|| format!("{key}={path} is missing"))
         })
     };
     PATHS.iter().find_map(of_key)
@@ -116,8 +128,8 @@ fn missing_stream(files: &[String]) -> Option<String> {
 }
 
 /// sshd ends if it cannot open it (log_redirect_stderr_to in log.c).
-pub(super) fn log_file(file: &Path) -> Option<String> {
-    let is_wrong = lacks_directory(file) || file.is_dir();
+pub(super) fn log_file(file: &Path, files: &[String]) -> Option<String> {
+    let is_wrong = (lacks_directory(file) && !is_made(files, file)) || file.is_dir();
     is_wrong.then(|| format!("its log file (-E {}) cannot be opened", printable(&file.to_string_lossy())))
 }
 
@@ -268,6 +280,8 @@ mod tests {
             "StandardOutput=journal",
             "LoadCredential=x:/etc/passwd",
             "OpenFile=/nothing:x:graceful",
+            "OpenFile=/nothing:x:graceful,read-only",
+            "LoadCredential=x:/nothing\nSetCredential=x:none",
             "[Install]\nUser=nobody",
         ] {
             assert_eq!(of(harmless), None, "{harmless}");
@@ -291,6 +305,8 @@ mod tests {
             assert!(of(setting).is_some_and(|what| what.starts_with(setting)), "{setting}");
         }
         assert_eq!(of("LoadCredential=x:/nothing").as_deref(), Some("LoadCredential=/nothing is missing"));
+        assert!(of("LoadCredential=x:/nothing\nSetCredential=y:none").is_some());
+        assert!(of("OpenFile=/nothing:x:read-only").is_some());
         let groups = of("SupplementaryGroups=root no-such-group");
         assert_eq!(groups.as_deref(), Some("SupplementaryGroups=no-such-group is no group"));
         assert_eq!(

@@ -15,9 +15,16 @@ pub fn metrics(outcome: &Outcome) -> String {
     gauge(&mut text, "status", status, [(String::new(), outcome.exit_status)]);
     let of_verdict = |verdict: &Verdict| (label("verdict", verdict.as_str()), u8::from(*verdict == outcome.verdict));
     gauge(&mut text, "verdict", "1 for the verdict about the machine.", Verdict::ALL.iter().map(of_verdict));
-    let has = |code: &FindingCode| outcome.findings.iter().any(|finding| finding.code == *code);
+    // Findings are those of the beginning.
+    let is_over = !outcome.done.is_empty() && outcome.exit_status == 0;
+    let has = |code: &FindingCode| !is_over && outcome.findings.iter().any(|finding| finding.code == *code);
     let of_finding = |code: &FindingCode| (label("finding", code.as_str()), u8::from(has(code)));
-    gauge(&mut text, "finding", "1 for each kind of finding that there is.", FindingCode::ALL.iter().map(of_finding));
+    gauge(
+        &mut text,
+        "finding",
+        "1 for each kind of finding that there is at the end.",
+        FindingCode::ALL.iter().map(of_finding),
+    );
     if outcome.verdict != Verdict::Unknown {
         let listeners = outcome.listeners.len();
         gauge(&mut text, "sessions", "Open SSH sessions.", [(String::new(), outcome.sessions.after)]);

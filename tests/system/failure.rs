@@ -206,6 +206,19 @@ fn what_still_fails_is_looked_at_again() {
     }
 }
 
+/// Each of its starts could take /run/sshd from the server that people use.
+#[test]
+fn a_second_server_that_cannot_start_is_not_tried_again_and_again() {
+    let machine = Machine::as_installed("trixie");
+    machine.instance("alt", "-p 2222");
+    machine.drop_in("sshd-alt.service", "[Service]\nExecStartPre=/bin/false\nRestart=no");
+    assert_ne!(machine.sh("systemctl restart sshd-alt.service").status, 0);
+    machine.sh("systemctl start sshd-mend.service").ok();
+    assert!(runs(&machine) >= 1);
+    assert_eq!(machine.active("sshd-mend-retry.timer"), "inactive", "{}", machine.state());
+    machine.assert_login();
+}
+
 /// The repair's own start fails: it is not started again for that.
 #[test]
 fn a_repair_whose_own_start_fails_starts_nothing() {

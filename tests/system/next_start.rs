@@ -61,6 +61,25 @@ fn settings_with_which_the_next_start_would_fail() {
     }
 }
 
+/// What looks missing, and is made or made up for by systemd.
+#[test]
+fn settings_with_which_the_next_start_succeeds() {
+    let machine = Machine::with_package("trixie");
+    for setting in [
+        "SupplementaryGroups=adm \\\n  users",
+        "LogsDirectory=sshd-log\nEnvironment='SSHD_OPTS=-E /var/log/sshd-log/x'\nEnvironmentFile=",
+        "LoadCredential=x:/nonexistent\nSetCredential=x:none",
+        "OpenFile=/nonexistent:x:graceful,read-only",
+    ] {
+        machine.drop_in("ssh.service", &format!("[Service]\n{setting}"));
+        let check = machine.sh("sshd-mend check");
+        assert_eq!(check.status, 0, "{setting}: {check:#?}");
+        machine.sh("systemctl restart ssh.service").ok();
+        machine.assert_login();
+        machine.remove_drop_in("ssh.service");
+    }
+}
+
 /// A unit that tests a configuration never was a listener.
 #[test]
 fn a_unit_that_tests_a_configuration_is_no_instance() {
