@@ -224,10 +224,10 @@ fn metrics_that_cannot_be_written_change_nothing_else() {
 /// An alert ends with what it was about, whoever ended it.
 #[test]
 fn a_repair_brings_the_metrics_up_to_date() {
-    let machine = Machine::with_package("trixie");
-    machine.sh("echo METRICS=/run/x.prom >/etc/default/sshd-mend").ok();
-    let metrics = || machine.sh("cat /run/x.prom").ok().stdout;
     for command in ["sshd-mend repair", "sshd-mend hook"] {
+        let machine = Machine::with_package("trixie");
+        machine.sh("echo METRICS=/run/x.prom >/etc/default/sshd-mend").ok();
+        let metrics = || machine.sh("cat /run/x.prom").ok().stdout;
         machine.locked_out();
         assert_eq!(machine.sh("sshd-mend check --metrics /run/x.prom").status, 2);
         assert!(metrics().contains("sshd_mend_status 2\n"), "{}", metrics());
@@ -235,6 +235,11 @@ fn a_repair_brings_the_metrics_up_to_date() {
         assert!(metrics().contains("sshd_mend_status 0\n"), "{command}: {}", metrics());
         assert!(metrics().contains("finding=\"stale-orphan\"} 0\n"), "{command}: {}", metrics());
     }
+}
+
+#[test]
+fn a_device_is_not_replaced_by_metrics() {
+    let machine = Machine::with_package("trixie");
     for device in ["/dev/null", "/dev/stdout"] {
         let check = machine.sh(&format!("sshd-mend check --metrics {device}"));
         assert!(check.status == 3 && check.stderr.contains("is no regular file"), "{check:#?}");
