@@ -273,6 +273,12 @@ fn a_host_that_returns_nonsense_is_a_row_and_no_error() {
         ("json", "echo '{\"schema\": 2, \"exit_status\": \"{{ 1 }}\"}'"),
         ("deep", "head -c 100000 /dev/zero | tr '\\0' '['"),
         ("nothing", ":"),
+        ("list", "echo '{\"schema\": 2, \"exit_status\": []}'"),
+        ("nan", "echo '{\"schema\": 2, \"exit_status\": 0, \"x\": NaN}'"),
+        (
+            "nested",
+            "printf '{\"schema\": 2, \"exit_status\": 0, \"x\": '; head -c 900 /dev/zero | tr '\\0' '['; head -c 900 /dev/zero | tr '\\0' ']'; echo '}'",
+        ),
         (
             "odd",
             "echo '{\"schema\": 2, \"exit_status\": 1, \"findings\": [7, {\"message\": \"{{ 7 * 7 }}\\u001b[2J\"}], \"refusal\": []}'",

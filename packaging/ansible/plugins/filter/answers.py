@@ -4,6 +4,7 @@ A host may be unreachable, have no sshd-mend, or send anything at all: each is a
 """
 
 import json
+import math
 
 # Worst first.
 RANKS = ["unreachable", "critical", "unreadable", "not installed", "unknown", "warning", "ok"]
@@ -16,14 +17,31 @@ def plain(text, limit=200):
     return "".join(c if " " <= c <= "~" else "?" for c in words)[:limit]
 
 
+def finite(text):
+    """A number that JSON can have: Python reads 1e999, NaN and Infinity, too."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def is_shallow(value, levels=20):
+    """Ansible cannot keep what is nested without end."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(is_shallow(part, levels - 1) for part in parts)
+
+
 def outcome_of(stdout):
     """The outcome that sshd-mend printed as one line, or None. Standard error is on the same terminal."""
     for line in reversed(str(stdout).splitlines()):
         try:
-            outcome = json.loads(line)
+            outcome = json.loads(line, parse_float=finite, parse_constant=finite)
         except (ValueError, RecursionError):
             continue
-        if isinstance(outcome, dict) and type(outcome.get("schema")) is int and outcome.get("exit_status") in BY_EXIT_STATUS:
+        if not isinstance(outcome, dict) or not is_shallow(outcome):
+            continue
+        status = outcome.get("exit_status")
+        if type(outcome.get("schema")) is int and type(status) is int and status in BY_EXIT_STATUS:
             return outcome
     return None
 
@@ -43,11 +61,11 @@ def answer(result, host):
     outcome = outcome_of(stdout)
     if result.get("unreachable"):
         state, verdict = "unreachable", "unreachable"
-        text = f"No new login from here: perhaps it is locked out. Look at it from its console ({plain(result.get('msg', ''), 120)})."
+        text = f"No new login from here: perhaps it is locked out. Look at it from its console ({plain(result.get('msg', ''), 1000)[-160:]})."
     elif outcome is not None:
         state, verdict = BY_EXIT_STATUS[outcome["exit_status"]], plain(outcome.get("verdict", ""), 20)
         text = what_is_wrong(outcome)
-    elif result.get("rc") in (126, 127) or "sshd-mend: not found" in stdout:
+    elif result.get("rc") in (126, 127) and "/sshd-mend" in stdout:
         state, verdict = "not installed", "not installed"
         text = "There is no /usr/sbin/sshd-mend."
     else:
