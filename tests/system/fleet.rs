@@ -166,7 +166,10 @@ fn the_repair_stops_at_the_first_host_that_is_not_proven() {
     controller.manages(&hosts);
     // For the host itself the repair succeeds: the fresh sshd lets a client get as far as authentication, but not this one further.
     hosts[1].machine.sh("echo 'AllowUsers user' >>/etc/ssh/sshd_config").ok();
-    let repair = controller.play("repair", "-e '{\"sshd_mend_batches\": [1, 1, 2]}'");
+    // Whatever strategy the controller is set to.
+    let repair = controller.sh(
+        "ANSIBLE_STRATEGY=free ansible-playbook -i inventory.ini sshd_mend.fleet.repair -e '{\"sshd_mend_batches\": [1, 1, 2]}'",
+    );
     assert_eq!(repair.status, 2, "{repair:#?}");
     assert!(repair.stdout.contains("web2 is not proven: a new login fails"), "{}", repair.stdout);
     let alive: Vec<bool> = hosts.iter().zip(&listeners).map(|(host, pid)| host.machine.is_alive(*pid)).collect();
@@ -264,6 +267,22 @@ fn the_role_installs_from_a_repository_whose_signature_is_right() {
         let again = controller.play("install", &format!("{arguments} {mode}")).ok();
         assert_eq!(counted(&again, "web1", "changed"), 0, "{mode}: {}", again.stdout);
     }
+}
+
+#[test]
+fn a_host_that_wants_a_password_is_a_row_and_no_error() {
+    let network = Network::new();
+    let hosts = [Host::boot(&network, "trixie-managed", "web1", 0), Host::boot(&network, "trixie-managed", "web2", 1)];
+    hosts[0].machine.install_package();
+    hosts[1]
+        .machine
+        .sh("cp -r /root/.ssh /home/user/; chown -R user: /home/user/.ssh; echo 'user ALL=(ALL) ALL' >/etc/sudoers.d/user")
+        .ok();
+    let controller = Controller::new(&network);
+    let entries = [(&hosts[0], ""), (&hosts[1], "ansible_user=user")];
+    controller.inventory(entries.map(|(host, variables)| (host.name, host.address.as_str(), variables)));
+    let report = controller.play("report", "").ok();
+    assert_eq!(states(&controller), expected(&[("web1", "ok"), ("web2", "unreadable")]), "{report:#?}");
 }
 
 #[test]
