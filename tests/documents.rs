@@ -94,10 +94,10 @@ fn every_row_of_the_security_document_names_a_test() {
     }
 }
 
-/// While the package is not made from packaging/debian, its files are one level above.
-fn exists(path: &str) -> bool {
-    let before = path.replace("packaging/debian/", "packaging/");
-    here().join(path).exists() || here().join(before).exists()
+#[test]
+fn the_collection_has_the_version_of_the_program() {
+    let galaxy = std::fs::read_to_string(here().join("packaging/ansible/galaxy.yml")).expect("the collection");
+    assert!(galaxy.contains(concat!("\nversion: ", env!("CARGO_PKG_VERSION"), "\n")), "{galaxy}");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn every_file_that_a_document_names_exists() {
         for name in document.quoted() {
             let first = name.split(' ').next().unwrap_or_default();
             if ["src/", "tests/", "packaging/", "hooks/", "docs/"].iter().any(|folder| first.starts_with(folder)) {
-                assert!(exists(first), "{} names {name}, which does not exist", document.name);
+                assert!(here().join(first).exists(), "{} names {name}, which does not exist", document.name);
             }
         }
         let base = here().join(&document.name);

@@ -77,13 +77,14 @@ fn policy(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Polic
 /// The files of a unit, in systemd's order, as far as they can be read. systemd ignores a line that is not UTF-8, such as a
 /// comment of older times, and reads on (parse_line in conf-parser.c).
 fn texts(files: &[PathBuf]) -> Vec<String> {
-    let is_text = |line: &&[u8]| std::str::from_utf8(line).is_ok();
-    let text = |bytes: Vec<u8>| {
-        let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(is_text).collect();
-        // A line that ends with a backslash goes on in the next one (systemd.syntax(7)).
-        String::from_utf8_lossy(&lines.join(&b'\n')).replace("\\\n", " ")
-    };
-    files.iter().filter_map(|file| std::fs::read(file).ok()).map(text).collect()
+    files.iter().filter_map(|file| std::fs::read(file).ok()).map(|bytes| settings(&bytes)).collect()
+}
+
+/// A line that ends with a backslash goes on in the next one that is no comment (systemd.syntax(7)).
+fn settings(file: &[u8]) -> String {
+    let lines = file.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+    let lines: Vec<&str> = lines.filter(|line| !line.trim_start().starts_with(['#', ';'])).collect();
+    lines.join("\n").replace("\\\n", " ")
 }
 
 fn other_processes(snapshot: &Snapshot, instance: &Instance) -> OtherProcesses {
@@ -105,4 +106,14 @@ fn other_processes(snapshot: &Snapshot, instance: &Instance) -> OtherProcesses {
         }
     }
     OtherProcesses::Known(pids.into_iter().filter(|pid| service.main_pid != Some(*pid)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_goes_on_past_comments_and_not_from_one() {
+        assert_eq!(settings(b"# ends so \\\nA=1 \\\n; between\n  2\nB=\xff\nC=3"), "A=1    2\nC=3");
+    }
 }

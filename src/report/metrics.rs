@@ -15,14 +15,14 @@ pub fn metrics(outcome: &Outcome) -> String {
     gauge(&mut text, "status", status, [(String::new(), outcome.exit_status)]);
     let of_verdict = |verdict: &Verdict| (label("verdict", verdict.as_str()), u8::from(*verdict == outcome.verdict));
     gauge(&mut text, "verdict", "1 for the verdict about the machine.", Verdict::ALL.iter().map(of_verdict));
-    // Findings are those of the beginning.
+    // An outcome has the findings of the beginning.
     let is_over = !outcome.done.is_empty() && outcome.exit_status == 0;
     let has = |code: &FindingCode| !is_over && outcome.findings.iter().any(|finding| finding.code == *code);
     let of_finding = |code: &FindingCode| (label("finding", code.as_str()), u8::from(has(code)));
     gauge(
         &mut text,
         "finding",
-        "1 for each kind of finding that there is at the end.",
+        "1 for each kind of finding; 0 for all once they are repaired.",
         FindingCode::ALL.iter().map(of_finding),
     );
     if outcome.verdict != Verdict::Unknown {

@@ -34,8 +34,9 @@ fn main() {
     let small = std::env::args().any(|argument| argument == "--small");
     let machine = machine::Machine::as_installed("trixie");
     HELPERS.iter().for_each(|name| helper(&machine, name));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/benchmark/watch.py");
-    machine.copy_in(&source, "watch.py");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    machine.copy_in(&tests.join("benchmark/watch.py"), "watch.py");
+    machine.copy_in(&tests.join("support/handshake.py"), "handshake.py");
     let counts = counts::measured(&machine);
     let rounds = if small { 3 } else { 15 };
     let sizes = if small { &[200][..] } else { &[200, 2_000, 20_000] };

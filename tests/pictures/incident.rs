@@ -37,8 +37,9 @@ pub fn measured() -> Vec<Run> {
 }
 
 fn run(title: &'static str, machine: &Machine) -> Run {
-    let watch = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures/watch.py");
-    machine.copy_in(&watch, "watch.py");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    machine.copy_in(&tests.join("pictures/watch.py"), "watch.py");
+    machine.copy_in(&tests.join("support/handshake.py"), "handshake.py");
     machine.incident();
     let out = machine
         .sh(&format!(
@@ -67,7 +68,7 @@ for line in sys.stdin:
     let all = |wanted: &str| facts.iter().filter(|fact| fact.1 == wanted).map(|fact| fact.0).collect::<Vec<f64>>();
     let [begun, ended] = ["begun", "ended"].map(|what| all(what)[0]);
     let connection = facts.iter().filter(|fact| fact.1 == "connection");
-    let run = Run {
+    Run {
         title,
         connection: connection.map(|fact| ((fact.0 - begun).max(0.0), fact.2 == "1")).collect(),
         replaced: all("program").last().expect("the program is watched") - begun,
@@ -75,9 +76,7 @@ for line in sys.stdin:
         terminated: all(sshd_mend::report::events::ENDED).first().map(|at| at - begun),
         ended: ended - begun,
         logs_in: machine.login().status == 0,
-    };
-    println!("{run:#?}");
-    run
+    }
 }
 
 const WIDTH: f64 = 860.0;

@@ -45,6 +45,31 @@ fn what_was_done_or_refused_is_told_once_an_hour() {
     machine.wait_until("the repair is told", |machine| times_told(machine) == 3);
 }
 
+/// What comes while it runs is told after it, although it fails.
+#[test]
+fn a_failure_loses_no_later_outcome() {
+    let machine = told();
+    machine
+        .sh("cat >/usr/local/sbin/tell <<'E'
+#!/bin/sh
+run=$(ls /var/lib/told | wc -l)
+cat >/var/lib/told/$run
+[ $run = 0 ] || exit 0
+until [ -e /var/lib/go ]; do sleep 0.1; done
+exit 7
+E
+             echo NoSuchOption yes >/etc/ssh/sshd_config.d/mistake.conf")
+        .ok();
+    machine.replace_program("/usr/sbin/sshd");
+    machine.sh("sshd-mend hook").ok();
+    machine.wait_until("the refusal is being told", |machine| machine.sh("[ -s /var/lib/told/0 ]").status == 0);
+    machine.sh("rm /etc/ssh/sshd_config.d/mistake.conf; sshd-mend repair; touch /var/lib/go").ok();
+    machine.wait_until("the repair is told", |machine| machine.sh("[ -s /var/lib/told/1 ]").status == 0);
+    assert_eq!(times_told(&machine), 2);
+    assert_eq!(machine.sh("cat /var/lib/told/0").ok().json()["verdict"], "refused");
+    assert_eq!(machine.sh("cat /var/lib/told/1").ok().json()["verdict"], "repaired");
+}
+
 /// It hangs, is missing, fails, or somebody else could have written it: the repair is as quick and as good as without it.
 #[test]
 fn a_program_that_cannot_be_used_changes_nothing() {

@@ -2,7 +2,7 @@
 //!
 //! The bus's address is fixed: the default one comes from the environment, which package managers hand on from their
 //! callers. No property is cached: `UnitFileState` sends no change signals. zbus's `Proxy` is not used: its cache and its streams
-//! would be a fortieth of the program.
+//! would be a twentieth of the program.
 
 use futures_core::Stream;
 use std::collections::HashMap;
@@ -29,6 +29,9 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// Limits one call. systemd answers within milliseconds; while it reloads, within a second or two.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Signals that zbus keeps (`DEFAULT_MAX_QUEUED`): it reads nothing more before some are taken.
+const QUEUED: usize = 64;
 
 /// Is there a bus to ask at all.
 pub(super) fn is_there() -> bool {
@@ -173,8 +176,8 @@ impl Bus {
             Job::Restart => "RestartUnit",
         };
         match self.removed {
-            // Of earlier jobs. zbus keeps so many, and then reads nothing more until some are taken.
-            Some(_) => (0..64).map_while(|_| self.next_signal(Duration::ZERO)).for_each(drop),
+            // Of earlier jobs.
+            Some(_) => (0..QUEUED).map_while(|_| self.next_signal(Duration::ZERO)).for_each(drop),
             None => self.subscribe()?,
         }
         let _: OwnedObjectPath = self.call(method, &(unit, "fail"), unit)?;
@@ -191,7 +194,7 @@ impl Bus {
                 .interface(MANAGER)?
                 .member("JobRemoved")?
                 .build();
-            let signals = MessageStream::for_match_rule(rule, &self.connection, None).await?;
+            let signals = MessageStream::for_match_rule(rule, &self.connection, Some(QUEUED)).await?;
             self.ask(OBJECT, MANAGER, "Subscribe", &()).await?;
             Ok(signals)
         });
