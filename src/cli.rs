@@ -1,5 +1,5 @@
 //! Commands and flags. `--help`, the manual page and the completions of shells all come from here
-//! (packaging/documents.rs), so they cannot differ.
+//! (packaging/generated, which tests/manual.rs compares), so they cannot differ.
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
@@ -9,9 +9,16 @@ use crate::model::diagnosis::FindingCode;
 use crate::model::refusal::RefusalCode;
 use crate::report::Verdict;
 
+/// `1.0.0 (0123456789ab 2026-11-29)`, with the commit that packaging/build-deb has found, and its date; after a bare
+/// `cargo build`, the version alone.
+const VERSION: &str = match option_env!("SSHD_MEND_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Finds sshd listeners whose program is no longer on disk, and replaces them safely
 #[derive(Debug, Parser)]
-#[command(name = "sshd-mend", version, max_term_width = 100, after_help = EXIT_STATUS, disable_help_subcommand = true)]
+#[command(name = "sshd-mend", version = VERSION, max_term_width = 100, after_help = EXIT_STATUS, disable_help_subcommand = true)]
 pub struct Cli {
     /// What to do
     #[command(subcommand)]

@@ -1,14 +1,14 @@
-//! What the manual page and `--help` say, and how.
+//! What the manual page and `--help` say, and how. SSHD_MEND_BLESS=1 writes packaging/generated: the manual page and the completions.
 #![allow(missing_docs)]
 
-#[path = "../packaging/documents.rs"]
-#[allow(dead_code)] // its `main`
+#[path = "support/manual.rs"]
 mod pages;
 
 use sshd_mend::cli::sections;
 use sshd_mend::model::diagnosis::FindingCode;
 use sshd_mend::model::refusal::RefusalCode;
 use sshd_mend::report::Verdict;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Every word that `--json` may have for a kind of finding, a verdict, a refusal; by the section of the manual.
@@ -53,6 +53,19 @@ fn the_manual_has_every_finding_verdict_and_refusal() {
     let (_, refusals) = manual.iter().find(|(name, _)| name == "REFUSALS").expect("refusals");
     for code in RefusalCode::ALL {
         assert!(refusals.contains(code.advice()), "{}: no advice", code.as_str());
+    }
+}
+
+#[test]
+fn what_is_installed_is_what_the_commands_and_options_say() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/generated");
+    for (name, text) in pages::generated().expect("pages") {
+        let path = directory.join(name);
+        if std::env::var_os("SSHD_MEND_BLESS").is_some_and(|value| value == "1") {
+            std::fs::write(&path, &text).expect("a file");
+        }
+        let kept = std::fs::read(&path).unwrap_or_default();
+        assert!(kept == text, "{} is old: SSHD_MEND_BLESS=1 writes it anew", path.display());
     }
 }
 

@@ -1,6 +1,4 @@
-//! Writes the manual page and the completions of shells into a directory, from src/cli.rs alone.
-//! Usage: cargo run --example documents -- DIRECTORY
-#![allow(clippy::print_stderr)]
+//! The manual page and the completions of shells, from src/cli.rs alone.
 
 use clap::builder::StyledStr;
 use clap::{Arg, Command, CommandFactory};
@@ -8,28 +6,26 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 use sshd_mend::cli::{Cli, Part, Section, sections};
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 
-fn main() -> io::Result<()> {
-    let Some(directory) = std::env::args_os().nth(1) else {
-        eprintln!("usage: documents DIRECTORY");
-        std::process::exit(3);
-    };
-    let directory = Path::new(&directory);
-    std::fs::create_dir_all(directory)?;
-    manual(&mut File::create(directory.join("sshd-mend.8"))?)?;
+/// What packaging/generated holds: names of files, and their bytes.
+pub fn generated() -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut page = Vec::new();
+    manual(&mut page)?;
+    let mut files = vec![("sshd-mend.8".to_owned(), page)];
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut Cli::command(), "sshd-mend", directory)?;
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "sshd-mend", &mut script);
+        let name = if shell == Shell::Zsh { "_sshd-mend".to_owned() } else { format!("sshd-mend.{shell}") };
+        files.push((name, script));
     }
-    Ok(())
+    Ok(files)
 }
 
 /// The manual page, its sections in the order of man-pages(7).
 pub fn manual(out: &mut impl Write) -> io::Result<()> {
     let command = Cli::command();
-    let man = Man::new(command.clone()).section("8").manual("System Manager's Manual").date("");
+    let man = Man::new(command.clone()).section("8").manual("System Manager's Manual").source("sshd-mend").date("");
     man.render_title(out)?;
     man.render_name_section(out)?;
     synopsis(&command).to_writer(out)?;
