@@ -4,7 +4,6 @@
 
 mod assertions;
 mod attacks;
-mod build;
 mod circumstances;
 mod configurations;
 mod controller;
@@ -35,6 +34,7 @@ mod old_cgroup;
 mod other_instance;
 mod outage;
 mod output;
+mod package_runs;
 mod packaging;
 mod prevention;
 mod quiet;
