@@ -166,6 +166,11 @@ impl Machine {
         std::fs::read_to_string(format!("/proc/{leader}/cmdline")).unwrap_or_default()
     }
 
+    /// What is /lab inside.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Puts a file into the machine, at /lab.
     pub fn copy_in(&self, from: &Path, name: &str) {
         std::fs::copy(from, self.directory.join(name)).unwrap_or_else(|error| panic!("{}: {error}", from.display()));

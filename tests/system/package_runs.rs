@@ -97,7 +97,9 @@ fn the_first_version_is_upgraded() {
         machine.sh("sshd-mend check").ok();
         assert_eq!(machine.sh("cat /etc/default/sshd-mend").ok().stdout, "GRACE=7\n");
         assert_eq!(machine.active("sshd-mend.timer"), "active");
-        machine.sh("cd /usr/lib/systemd/system; ls sshd-mend.service sshd-mend-repair.service sshd-mend-retry.timer").ok();
+        machine
+            .sh("cd /usr/lib/systemd/system; ls sshd-mend.service sshd-mend-repair.service sshd-mend-retry.timer")
+            .ok();
         run(&machine, "apt-get purge -y sshd-mend");
         machine.assert_login();
     }

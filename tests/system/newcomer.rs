@@ -1,0 +1,46 @@
+//! From nothing but root to an installed, checked and removed package, by the README.
+
+use crate::documents::all;
+use crate::machine::Machine;
+use crate::release::source_package;
+
+/// The blocks of commands of the README with this mark.
+fn readme(mark: &str) -> Vec<String> {
+    let readme = all().into_iter().find(|document| document.name == "README.md").expect("README.md");
+    readme.blocks().into_iter().filter(|block| block.mark == mark).map(|block| block.text).collect()
+}
+
+/// Debian 13's own cargo and debhelper, which packaging/install brings in. The source package is the checkout with its crates.
+#[test]
+fn a_debian_13_with_nothing_but_root_builds_it() {
+    let machine = Machine::boot("trixie-build");
+    assert_ne!(machine.sh("type cargo dh").status, 0, "there is something to build with already");
+    for file in source_package() {
+        machine.copy_in(&file, file.file_name().and_then(|name| name.to_str()).expect("a name"));
+    }
+    machine.sh("cd /lab; tar -xf sshd-mend_*.tar.xz; mv sshd-mend-*/ checkout").ok();
+    let build = readme("sh build");
+    assert_eq!(build.len(), 1, "{build:?}");
+    let run = machine.sh(&format!("cd /lab/checkout\n{}", build[0])).ok();
+    assert!(run.stdout.contains("SSHD OK - HEALTHY"), "{run:#?}");
+    assert!(machine.sh("cargo --version").ok().stdout.contains("cargo 1.85"));
+    let listener = machine.incident();
+    machine.upgrade().ok();
+    machine.assert_replaced(listener);
+    let removal: Vec<String> = readme("sh machine").into_iter().filter(|text| text.contains("purge")).collect();
+    assert_eq!(removal.len(), 1, "{removal:?}");
+    machine.sh(&removal[0]).ok();
+    machine.sh("[ ! -e /usr/sbin/sshd-mend ]; [ ! -e /etc/apt/apt.conf.d/99sshd-mend ]").ok();
+    machine.assert_login();
+}
+
+/// Its cargo is too old, and there is no other in its archive.
+#[test]
+fn where_no_cargo_is_new_enough_that_is_said() {
+    let machine = Machine::boot("bookworm");
+    machine.sh("mkdir -p /lab/packaging; rm -rf /var/lib/apt/lists/*").ok();
+    machine.copy_in(&crate::documents::here().join("packaging/install"), "packaging/install");
+    let run = machine.sh("cd /lab; packaging/install 2>&1");
+    assert_eq!(run.status, 1, "{run:#?}");
+    assert!(run.stdout.contains("cargo 1.85 or newer is needed, and no package of this system has it"), "{run:#?}");
+}
