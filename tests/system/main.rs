@@ -4,6 +4,7 @@
 
 mod assertions;
 mod attacks;
+mod autopkgtest;
 mod circumstances;
 mod configurations;
 mod controller;
