@@ -4,7 +4,7 @@ use crate::documents::here;
 use crate::machine::{Machine, lab, package};
 use crate::network::Network;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 #[test]
 fn debian_s_own_test_of_the_package_passes() {
@@ -12,8 +12,8 @@ fn debian_s_own_test_of_the_package_passes() {
     // dpkg-dev, which autopkgtest needs, is at hand there.
     let machine = Machine::boot_at(&network, "trixie-build", "10.77.0.2");
     let source = tempfile::tempdir().expect("a directory");
-    let copied = std::process::Command::new("cp").arg("-r").arg(here().join("packaging/debian")).arg(source.path());
-    assert!({ copied }.status().is_ok_and(|status| status.success()), "cp fails");
+    let copied = Command::new("cp").arg("-r").arg(here().join("packaging/debian")).arg(source.path()).status();
+    assert!(copied.is_ok_and(|status| status.success()), "cp fails");
     let run = network
         .command(Path::new("autopkgtest"))
         .arg(format!("--output-dir={}", source.path().join("results").display()))

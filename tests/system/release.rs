@@ -156,6 +156,7 @@ fn the_program_for_arm64_starts() {
     let program = |arguments: &str| {
         Command::new("systemd-nspawn")
             .args(["--quiet", "--register=no", "--keep-unit", "--private-network", "--pipe", "--volatile=overlay"])
+            .arg(format!("--machine=sshd-mend-arm64-{}", std::process::id()))
             .arg(format!("--directory={}", lab().join("bookworm-build").display()))
             .arg(format!("--bind-ro={}:/package", directory.path().display()))
             .args(["/bin/sh", "-c", &format!("qemu-aarch64 /package/usr/sbin/sshd-mend {arguments}")])
