@@ -7,7 +7,7 @@ use sshd_mend::report::Verdict;
 use std::fmt::Write;
 
 /// Where blocks of commands are run: tests/system/documented.rs.
-pub const PLACES: &[&str] = &["machine", "incident", "rescued", "pilot", "build", "checkout", "ci"];
+pub const PLACES: &[&str] = &["machine", "incident", "rescued", "pilot", "build", "repository", "checkout", "ci"];
 
 /// Words with a hyphen that are no codes.
 pub const OTHERS: &[&str] = &[

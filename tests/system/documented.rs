@@ -78,21 +78,12 @@ fn on_a_machine_before_the_package() {
     }
 }
 
-/// From a checkout. The build itself is run by tests/run, and in Debian 13 by build.rs: here its result is at hand.
+/// Those that build the package, and those that install it from a repository, are the README's alone: newcomer.rs and release.rs run them.
 #[test]
-fn on_a_machine_with_the_checkout() {
-    for block in blocks("build") {
-        let machine = Machine::boot("trixie");
-        machine.sh("mkdir /lab/packaging").ok();
-        machine.copy_in(&package(), "sshd-mend.deb");
-        machine.copy_in(&here().join("packaging/install"), "packaging/install");
-        machine
-            .sh("printf '#!/bin/sh\\necho sshd-mend.deb\\n' >/lab/packaging/build-deb; chmod 755 /lab/packaging/build-deb")
-            .ok();
-        let run = machine.sh(&format!("cd /lab\n{}", block.text));
-        assert_eq!(run.status, 0, "{}{run:#?}", told(&block));
-        assert!(run.stdout.contains("SSHD OK - HEALTHY"), "{}{run:#?}", told(&block));
-        machine.sh("dpkg -s sshd-mend").ok();
+fn only_the_readme_has_commands_that_install() {
+    for place in ["build", "repository"] {
+        let documents: Vec<String> = blocks(place).into_iter().map(|block| block.document).collect();
+        assert_eq!(documents, ["README.md"], "{place}");
     }
 }
 

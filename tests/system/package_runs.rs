@@ -59,7 +59,7 @@ fn a_removal_in_the_incident_locks_nobody_out() {
             assert!(machine.is_alive(listener));
             machine.assert_login();
             // It is all that is left, and a later installation takes its place.
-            let file = "/run/systemd/system/ssh.service.d/50-sshd-mend.conf";
+            let file = "/run/systemd/system/ssh.service.d/51-sshd-mend-removed.conf";
             machine.sh(&format!("[ -e {file} ]; dpkg -i /lab/sshd-mend.deb; [ ! -e {file} ]")).ok();
             assert_eq!(machine.sh("systemctl show -P OnFailure ssh.service").ok().stdout.trim(), "sshd-mend.service");
             machine.sh("sshd-mend repair").ok();
@@ -92,7 +92,7 @@ fn the_first_version_is_upgraded() {
     for suite in ["trixie", "bookworm"] {
         let Some(machine) = with_the_first_version(suite) else { return };
         machine.sh("echo GRACE=7 >/etc/default/sshd-mend; systemctl enable -q --now sshd-mend.timer").ok();
-        run(&machine, "apt-get install -y /lab/sshd-mend.deb");
+        run(&machine, "apt-get install -y -o Dpkg::Options::=--force-confold /lab/sshd-mend.deb");
         machine.assert_login();
         machine.sh("sshd-mend check").ok();
         assert_eq!(machine.sh("cat /etc/default/sshd-mend").ok().stdout, "GRACE=7\n");

@@ -1,6 +1,6 @@
 //! What packaging/release makes: packages that apt installs from a signed repository, and nothing else.
 
-use crate::documents::here;
+use crate::documents::{all, here};
 use crate::machine::{Machine, lab};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -32,8 +32,11 @@ fn keys() -> &'static Path {
 fn release() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let out = host(Command::new(here().join("packaging/release")).arg(KEY).env("GNUPGHOME", keys()));
-        here().join(out.lines().last().expect("a path"))
+        let directory = keys().join("release");
+        let program = here().join("packaging/release");
+        let out = host(Command::new(program).arg(KEY).arg(&directory).env("GNUPGHOME", keys()));
+        assert_eq!(out.lines().last(), directory.to_str(), "{out}");
+        directory
     })
 }
 
@@ -60,17 +63,14 @@ fn field(package: &Path, field: &str) -> String {
     host(Command::new("dpkg-deb").arg("-f").arg(package).arg(field)).trim().to_owned()
 }
 
-/// A machine to which a web server of its own offers the repository, trusted by the key at this path.
-fn with_repository(suite: &str, key: &Path) -> Machine {
+/// A machine to which a web server of its own offers the repository.
+fn with_repository(suite: &str) -> Machine {
     let machine = Machine::boot(suite);
     let repository = release().join("repository");
-    machine.copy_in(key, "key.gpg");
     host(Command::new("cp").arg("-r").arg(repository).arg(machine.directory().join("repository")));
     machine
         .sh("systemd-run -q --unit=web python3 -m http.server --bind 127.0.0.1 --directory /lab/repository 8000
-             install -D -m 0644 /lab/key.gpg /etc/apt/keyrings/sshd-mend.gpg
-             rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
-             echo 'deb [signed-by=/etc/apt/keyrings/sshd-mend.gpg] http://127.0.0.1:8000 stable main' >/etc/apt/sources.list.d/sshd-mend.list")
+             rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*")
         .ok();
     machine.wait_until("the web server answers", |machine| {
         machine.sh("python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8000))'").status == 0
@@ -78,12 +78,20 @@ fn with_repository(suite: &str, key: &Path) -> Machine {
     machine
 }
 
-/// What the README says of it: from the repository to an installed, checked and removed package.
+/// The commands of the README that install it from a repository.
+fn commands() -> String {
+    let blocks = all().into_iter().flat_map(|document| document.blocks());
+    let blocks: Vec<String> = blocks.filter(|block| block.mark == "sh repository").map(|block| block.text).collect();
+    assert_eq!(blocks.len(), 1, "{blocks:?}");
+    blocks[0].clone()
+}
+
+/// From the repository to an installed, checked and removed package.
 #[test]
 fn apt_installs_it_on_debian_12_and_13() {
     for suite in ["bookworm", "trixie"] {
-        let machine = with_repository(suite, &release().join("repository/sshd-mend.gpg"));
-        let run = machine.sh("apt-get update && apt-get install -y sshd-mend && sshd-mend check").ok();
+        let machine = with_repository(suite);
+        let run = machine.sh(&commands()).ok();
         assert!(run.stdout.contains("SSHD OK - HEALTHY"), "{run:#?}");
         machine.sh("apt-get install -y --reinstall sshd-mend").ok();
         let listener = machine.incident();
@@ -99,20 +107,27 @@ fn apt_refuses_what_another_key_has_signed() {
     let others = tempfile::tempdir().expect("a directory");
     let generate = ["--batch", "--quiet", "--passphrase", "", "--quick-generate-key", "another <a@b.invalid>"];
     host(Command::new("gpg").args(generate).env("GNUPGHOME", others.path()));
-    let key = others.path().join("another.gpg");
-    host(Command::new("gpg").args(["--batch", "--export", "--output"]).arg(&key).env("GNUPGHOME", others.path()));
-    let machine = with_repository("trixie", &key);
-    let update = machine.sh("apt-get update 2>&1");
-    assert!(update.status != 0 && update.stdout.contains("is not signed"), "{update:#?}");
+    let machine = with_repository("trixie");
+    // In place of the key that the commands fetch.
+    let key = machine.directory().join("repository/sshd-mend.asc");
+    host(
+        Command::new("gpg")
+            .args(["--batch", "--yes", "--armor", "--export", "--output"])
+            .arg(&key)
+            .env("GNUPGHOME", others.path()),
+    );
+    let refused = machine.sh(&format!("exec 2>&1\n{}", commands()));
+    assert!(refused.status != 0 && refused.stdout.contains("is not signed"), "{refused:#?}");
     assert_ne!(machine.sh("apt-get install -y sshd-mend").status, 0);
 }
 
 #[test]
 fn apt_refuses_what_was_changed_afterwards() {
-    let machine = with_repository("trixie", &release().join("repository/sshd-mend.gpg"));
-    machine.sh("apt-get update; printf x >>\"$(find /lab/repository/pool -name '*_amd64.deb')\"").ok();
-    let install = machine.sh("apt-get install -y sshd-mend 2>&1");
-    assert_ne!(install.status, 0, "{install:#?}");
+    let machine = with_repository("trixie");
+    machine.sh("printf x >>\"$(find /lab/repository/pool -name '*_amd64.deb')\"").ok();
+    let install = machine.sh(&format!("exec 2>&1\n{}", commands()));
+    assert!(install.status != 0 && install.stdout.contains("Hash"), "{install:#?}");
+    assert_ne!(machine.sh("dpkg -s sshd-mend").status, 0, "{install:#?}");
     machine.sh("for list in $(find /lab/repository/dists -name 'Packages*'); do echo x >>$list; done; rm -r /var/lib/apt/lists/*").ok();
     let update = machine.sh("apt-get update 2>&1");
     assert_ne!(update.status, 0, "{update:#?}");
