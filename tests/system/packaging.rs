@@ -157,7 +157,7 @@ fn it_cannot_be_removed_while_its_rescue_serves() {
 #[test]
 fn a_removal_waits_for_the_end_of_a_repair() {
     let (machine, listener) = Machine::with_stale_orphan("trixie");
-    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/sleep 4");
+    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/sleep 12");
     machine.sh("systemd-run -q sshd-mend repair").ok();
     machine.wait_until("the old listener is gone", |machine| !machine.is_alive(listener));
     machine.sh("dpkg -r sshd-mend").ok();
