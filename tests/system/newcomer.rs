@@ -1,8 +1,8 @@
 //! From nothing but root to an installed, checked and removed package, by the README.
 
-use crate::documents::all;
+use crate::documents::{all, here};
 use crate::machine::Machine;
-use crate::release::source_package;
+use std::process::{Command, Stdio};
 
 /// The blocks of commands of the README with this mark.
 fn readme(mark: &str) -> Vec<String> {
@@ -17,10 +17,16 @@ fn a_debian_13_with_nothing_but_root_builds_it() {
     for tool in ["cargo", "dh", "gcc"] {
         assert_ne!(machine.sh(&format!("type {tool}")).status, 0, "{tool} is there already");
     }
-    for file in source_package() {
-        machine.copy_in(&file, file.file_name().and_then(|name| name.to_str()).expect("a name"));
-    }
-    machine.sh("cd /lab; tar -xf sshd-mend_*.tar.xz; mv sshd-mend-*/ checkout").ok();
+    let built = Command::new(here().join("packaging/build-deb"))
+        .arg("--source")
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("packaging/build-deb starts");
+    assert!(built.status.success());
+    let dsc = String::from_utf8(built.stdout).expect("a path");
+    machine.copy_in(&here().join(dsc.trim().replace(".dsc", ".tar.xz")), "sshd-mend.tar.xz");
+    machine.sh("cd /lab; tar -xf sshd-mend.tar.xz; mv sshd-mend-*/ checkout").ok();
     let build = readme("sh build");
     assert_eq!(build.len(), 1, "{build:?}");
     let run = machine.sh(&format!("cd /lab/checkout\n{}", build[0])).ok();
@@ -41,7 +47,7 @@ fn a_debian_13_with_nothing_but_root_builds_it() {
 fn where_no_cargo_is_new_enough_that_is_said() {
     let machine = Machine::boot("bookworm");
     machine.sh("mkdir -p /lab/packaging").ok();
-    machine.copy_in(&crate::documents::here().join("packaging/install"), "packaging/install");
+    machine.copy_in(&here().join("packaging/install"), "packaging/install");
     // There is no network from which it could be installed here.
     let run = machine.sh("cd /lab; packaging/install 2>&1");
     let wanted = run.stdout.split("NEW packages will be installed:").nth(1).unwrap_or_default();
