@@ -97,7 +97,13 @@ fn wrong_usage_is_status_3_and_help_is_0() {
         assert!(output.stderr.contains("Usage:"), "{mistake}: {output:#?}");
     }
     assert!(machine.sh("sshd-mend --help").ok().stdout.contains("Usage:"));
-    assert_eq!(machine.sh("sshd-mend --version").ok().stdout, concat!("sshd-mend ", env!("CARGO_PKG_VERSION"), "\n"));
+    // sshd-mend 1.0.0 (0123456789ab 2026-11-29)
+    let version = machine.sh("sshd-mend --version").ok().stdout;
+    let words: Vec<&str> = version.split_whitespace().collect();
+    assert_eq!(words[..2], ["sshd-mend", env!("CARGO_PKG_VERSION")], "{version}");
+    assert!(words.len() == 4 && words[2].starts_with('(') && words[3].ends_with(')'), "{version}");
+    let date = words[3].trim_end_matches(')');
+    assert!(date.len() == 10 && date.matches('-').count() == 2, "{version}");
 }
 
 /// `Output::json` fails if there is anything else on stdout, or a property more or less than in the installed schema.
