@@ -190,14 +190,15 @@ impl<'a> Soak<'a> {
     }
 }
 
-/// Prints how many incidents ended in which way. Fails if more than one fault of twenty did not happen.
+/// Prints how many incidents ended in which way. Fails if more than one fault of each twenty begun did not happen: how often a repair calls
+/// futex(2) is up to the scheduler.
 pub fn tally(name: &str, incidents: &[Incident]) {
     let missed: Vec<&Fault> = incidents.iter().filter(|each| !each.happened).map(|each| &each.fault).collect();
     let ends = End::ALL.iter().map(|(end, text)| (count(incidents, *end), text)).filter(|(count, _)| *count > 0);
     let ends: Vec<String> = ends.map(|(count, text)| format!("{count} {text}")).collect();
     let (total, ends) = (incidents.len(), ends.join(", "));
     eprintln!("{name}: {total} tried, all reachable afterwards: {ends}; {} faults did not happen", missed.len());
-    assert!(missed.len() * 20 <= total, "of {total} faults these did not happen: {missed:?}");
+    assert!(missed.len() <= total.div_ceil(20), "of {total} faults these did not happen: {missed:?}");
 }
 
 /// How many ended in this way.
