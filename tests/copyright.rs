@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 /// What follows this line is written by the test.
 const BEGIN: &str = "Comment: What follows is made from Cargo.lock by tests/copyright.rs.\n";
 
-/// Those that are no OR of others need their own text; Debian has that of these.
+/// Licences whose text every Debian has, and its file there.
 const ON_DEBIAN: [(&str, &str); 2] = [("Apache-2.0", "Apache-2.0"), ("LGPL-2.1+", "LGPL-2.1")];
 
 fn text(value: &Value) -> &str {
