@@ -131,6 +131,9 @@ fn it_is_upgraded_removed_and_purged() {
         let run = machine.sh(&format!("DEBIAN_FRONTEND=noninteractive {run} 2>&1")).ok();
         assert!(!run.stdout.contains("sshd-mend: not found"), "{run:#?}");
     }
+    machine.sh("dpkg -i /lab/sshd-mend.deb").ok();
+    assert_eq!(machine.active("sshd-mend.timer"), "active", "enabled before the removal");
+    machine.sh("dpkg -r sshd-mend").ok();
     machine.sh("dpkg -P sshd-mend").ok();
     let find = "find / -xdev -path /proc -prune -o -name '*sshd-mend*' -print; find /run -name '*sshd-mend*'";
     let found = machine.sh(find).ok().stdout;
