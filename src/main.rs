@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use sshd_mend::act::record::Record;
+use sshd_mend::act::record::{self, Record};
 use sshd_mend::act::replace::replace;
 use sshd_mend::agent::notice::Notice;
 use sshd_mend::agent::notify;
 use sshd_mend::agent::{Run, Task, repair_unit};
 use sshd_mend::cli::{CARRY_OUT, Cli, Command, NOTIFY};
 use sshd_mend::host::capabilities;
+use sshd_mend::host::limits;
 use sshd_mend::host::log::{self as journal, Journal};
 use sshd_mend::host::signals::Signals;
 use sshd_mend::host::watchdog::Watchdog;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     }
     // Before the first thread, and before anything is read.
     let ready = || -> io::Result<Signals> {
+        limits::raise_descriptors();
         capabilities::drop_all_but_needed()?;
         Signals::note()
     };
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
             Ok(signals) => work(&signals, &watchdog),
             Err(error) => {
                 log::error!("{error}");
-                ExitCode::from(3)
+                ExitCode::from(unfinished_or(3))
             }
         };
     }
@@ -114,7 +116,7 @@ const WATCHDOG_MARGIN: Duration = Duration::from_secs(60);
 /// EX_TEMPFAIL of sysexits.h: systemd takes none of the other statuses for a failure.
 const UNFINISHED: u8 = 75;
 
-/// Every single wait of a run is shorter than its deadline, and followers wait twice as long.
+/// Followers wait for two runs, and systemd's answers may take a while.
 fn watch(status: u8) -> Watchdog {
     let settings = settings::read(Path::new(settings::PATH)).unwrap_or_default();
     Watchdog::start(settings.deadline * 2 + WATCHDOG_MARGIN, status)
@@ -204,12 +206,17 @@ fn work(signals: &Signals, watchdog: &Watchdog) -> ExitCode {
     let outcome = examinable().and_then(|()| run.repair_here());
     let outcome = outcome.unwrap_or_else(|error| run.unexaminable(&error));
     let status = outcome.exit_status;
-    let Ok(record) = record else { return ExitCode::from(status) };
+    let Ok(record) = record else { return ExitCode::from(unfinished_or(status)) };
     let unfinished = record.intent().is_some_and(|intent| repair_unit::is_worth_another_attempt(&outcome, &intent));
     if let Err(error) = repair_unit::store(&record, request, outcome) {
         log::error!("the outcome could not be stored under /run/sshd-mend: {error}");
     }
     ExitCode::from(if unfinished { UNFINISHED } else { status })
+}
+
+/// What an earlier attempt has put on record cannot be read, and may not be finished: then systemd has to try again.
+fn unfinished_or(status: u8) -> u8 {
+    if record::is_intent_there() { UNFINISHED } else { status }
 }
 
 /// Writes the metrics, which the collector reads as another user.

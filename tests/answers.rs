@@ -31,7 +31,7 @@ fn answer(name: &str) -> std::io::Result<(Vec<ListenSocket>, bool)> {
     let (sender, read) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let mut sockets = Vec::new();
-        sender.send(parsers::sock_diag(&bytes, &mut sockets).map(|more| (sockets, more)))
+        sender.send(parsers::sock_diag(&bytes, |_| true, &mut sockets).map(|more| (sockets, more)))
     });
     // A message without a length must not be read for ever.
     read.recv_timeout(Duration::from_secs(10)).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -209,7 +209,7 @@ fn a_file_in_another_encoding_keeps_its_rules_and_options() {
     assert!(has_rule && has_option, "files {:?}, options {:?}", trial.service_files, trial.options);
 }
 
-/// DESIGN.md §6: `SSHD_OPTS="-o 'Port 22'"` is two arguments.
+/// As systemd splits it (systemd.exec(5)): `SSHD_OPTS="-o 'Port 22'"` is two arguments.
 #[test]
 fn a_variable_is_split_into_words_with_its_quotes_removed() {
     let environment: Vec<_> = ["SSHD_OPTS=\"-o 'Port 2222' -4\""].into_iter().filter_map(parsers::assignment).collect();

@@ -99,7 +99,7 @@ fn unit_of(text: &str) -> Option<String> {
 /// The sockets of one answer, and whether more answers follow.
 fn answer(bytes: &[u8]) -> (Vec<ListenSocket>, std::io::Result<bool>) {
     let mut sockets = Vec::new();
-    let more = parsers::sock_diag(bytes, &mut sockets);
+    let more = parsers::sock_diag(bytes, |_| true, &mut sockets);
     (sockets, more)
 }
 
@@ -144,7 +144,7 @@ prop_compose! {
                     device in prop_oneof![Just(0), any::<u32>()]) -> (ListenSocket, u32) {
         let link_local = matches!(ip, IpAddr::V6(ip) if ip.segments()[0] & 0xffc0 == 0xfe80);
         let device_bound = device != 0 && !link_local;
-        (ListenSocket { address: SocketAddr::new(ip, port), ipv6_only, device_bound, inode: inode.into() }, device)
+        (ListenSocket { address: SocketAddr::new(ip, port), ipv6_only, device_bound, vrf: device != 0, inode: inode.into() }, device)
     }
 }
 
@@ -294,7 +294,7 @@ proptest! {
         let (part, _) = answer(&bytes[..cut.index(bytes.len() + 1)]);
         prop_assert!(sockets.starts_with(&part), "{part:?} is no part of {sockets:?}");
         let mut both = sockets.clone();
-        let _ = parsers::sock_diag(&bytes, &mut both);
+        let _ = parsers::sock_diag(&bytes, |_| true, &mut both);
         prop_assert_eq!(both, [sockets.clone(), sockets].concat());
     }
 

@@ -1,4 +1,4 @@
-//! The layers of DESIGN.md §8, read from the source: seven folders, each of which uses only those below it; decisions and
+//! The layers of CONTRIBUTING.md, read from the source: seven folders, each of which uses only those below it; decisions and
 //! data without input or output; effects nowhere below `act`; no two files that need each other.
 #![allow(missing_docs)]
 
@@ -65,6 +65,7 @@ const WRAPPERS: &[(&str, &str)] = &[
     ("host/command.rs", "std::process::Command"),
     ("host/command.rs", "rustix::process::kill_process_group"), // of a command that took too long
     ("host/capabilities.rs", "rustix::thread::set_capabilities"), // of its own process
+    ("host/limits.rs", "rustix::process::setrlimit"),
 ];
 
 type Names = &'static [(&'static str, &'static str)];

@@ -27,6 +27,7 @@ fn listening() -> Vec<ListenSocket> {
         address: address.parse().expect("an address"),
         ipv6_only: false,
         device_bound: false,
+        vrf: false,
         inode,
     };
     vec![socket(501, "0.0.0.0:22"), socket(502, "127.0.0.1:2201"), socket(503, "0.0.0.0:80")]

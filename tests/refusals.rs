@@ -58,6 +58,7 @@ const ROWS: &[Row] = &[
         service_alone(machine);
         of_main(trials).own_addresses = None;
     }),
+    (RefusalCode::AddressesNotCovered, |machine, _| machine.processes[0].sockets[0].vrf = true),
     (RefusalCode::ForeignListener, |machine, _| {
         machine.instances[0].socket.listen.push(Listen::parse("0.0.0.0:2200"));
         machine.foreign = sockets(&["127.0.0.1:2200"]);

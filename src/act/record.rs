@@ -281,9 +281,14 @@ pub fn wait_for_repair(deadline: Deadline) -> bool {
     true
 }
 
-/// The intents on record: those of an interrupted repair, unless one is running. Creates nothing.
+/// The intents on record: those of an interrupted repair, or of one that is running. Creates nothing.
 pub fn intent() -> Option<Intent> {
     Record::open_existing().ok()?.intent()
+}
+
+/// Intents are on record, perhaps of an earlier boot. Needs no descriptor, which is what may be missing to read them.
+pub fn is_intent_there() -> bool {
+    Path::new(RECORD).join(INTENT).exists()
 }
 
 /// Names this boot, as PID 1 sees it: systemd-nspawn mounts a file of its own over `boot_id`, which is missing in the

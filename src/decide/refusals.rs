@@ -52,6 +52,14 @@ pub(super) fn by_listener(process: &Process, coverage: Option<&Coverage>) -> Res
     if process.traced {
         return Err(RefusalCode::BeingDebugged.because(&format!("sshd {}", process.pid)));
     }
+    if process.sockets.iter().any(|socket| socket.vrf) {
+        let what = format!("sshd {} serves a VRF, where no probe reaches it", process.pid);
+        let advice =
+            "In that VRF, from a session that you keep open: restart the unit that serves there, end PID if no unit \
+                      owns it, and test a login"
+                .to_owned();
+        return Err(Refusal { advice, ..RefusalCode::AddressesNotCovered.because(&what) });
+    }
     let missing = coverage.map(|coverage| coverage.missing_of(&process.sockets)).unwrap_or_default();
     if missing.is_empty() { Ok(()) } else { Err(RefusalCode::AddressesNotCovered.because(&list(&missing))) }
 }

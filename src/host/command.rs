@@ -1,6 +1,6 @@
 //! Runs another program: by absolute path, without a shell, in a clean environment, for a bounded time.
 //!
-//! It refuses relative paths, hands nothing of the caller's environment on (apt hands its caller's on to hooks), and
+//! It takes absolute paths alone, hands nothing of the caller's environment on (apt hands its caller's on to hooks), and
 //! ends a program that takes too long.
 
 use rustix::fs::{MemfdFlags, memfd_create};

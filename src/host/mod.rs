@@ -6,6 +6,8 @@ pub mod capabilities;
 pub mod command;
 pub mod deadline;
 pub mod handshake;
+pub mod interfaces;
+pub mod limits;
 pub mod log;
 pub mod node;
 pub mod pid_ref;

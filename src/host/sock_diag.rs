@@ -11,7 +11,9 @@ use procfs::net::{TcpNetEntry, TcpState};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
+use super::interfaces;
 use crate::model::process::ListenSocket;
 
 /// include/uapi/linux/netlink.h, sock_diag.h and inet_diag.h.
@@ -55,7 +57,7 @@ pub fn listening() -> io::Result<Vec<ListenSocket>> {
 fn listed() -> io::Result<Vec<ListenSocket>> {
     let rows = |table: procfs::ProcResult<Vec<TcpNetEntry>>| table.map_err(io::Error::other);
     let mut entries = rows(procfs::net::tcp())?;
-    if std::path::Path::new("/proc/net/tcp6").exists() {
+    if Path::new("/proc/net/tcp6").exists() {
         entries.extend(rows(procfs::net::tcp6())?);
     }
     entries.retain(|entry| entry.state == TcpState::Listen);
@@ -68,6 +70,7 @@ fn listed() -> io::Result<Vec<ListenSocket>> {
             address: entry.local_address,
             ipv6_only: entry.local_address.is_ipv6() && serves_ipv4(entry.local_address),
             device_bound: false,
+            vrf: false,
             inode: entry.inode,
         })
         .collect();
@@ -76,6 +79,7 @@ fn listed() -> io::Result<Vec<ListenSocket>> {
 }
 
 fn dump(family: AddressFamily) -> io::Result<Vec<ListenSocket>> {
+    let is_vrf = |index| interfaces::is_vrf(Path::new(interfaces::CLASS), index);
     let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
     setsockopt(&netlink, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_TIMEOUT_SECS))?;
     sendto(netlink.as_raw_fd(), &request(family), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
@@ -87,7 +91,7 @@ fn dump(family: AddressFamily) -> io::Result<Vec<ListenSocket>> {
             Err(nix::errno::Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
         };
-        if !parse(&buffer[..length], &mut sockets)? {
+        if !parse(&buffer[..length], is_vrf, &mut sockets)? {
             return Ok(sockets);
         }
     }
@@ -107,11 +111,11 @@ fn request(family: AddressFamily) -> Vec<u8> {
     request
 }
 
-/// Adds the sockets of one answer. Returns whether more answers follow.
+/// Adds the sockets of one answer. `is_vrf`: see [`interfaces::is_vrf`]. Returns whether more answers follow.
 ///
 /// # Errors
 /// The kernel reports an error, or the answer is not framed as netlink(7) says.
-pub fn parse(mut answer: &[u8], sockets: &mut Vec<ListenSocket>) -> io::Result<bool> {
+pub fn parse(mut answer: &[u8], is_vrf: impl Fn(u32) -> bool, sockets: &mut Vec<ListenSocket>) -> io::Result<bool> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "a malformed answer of sock_diag");
     while answer.len() >= HEADER {
         let length = u32_at(answer, 0).ok_or_else(malformed)? as usize;
@@ -127,7 +131,7 @@ pub fn parse(mut answer: &[u8], sockets: &mut Vec<ListenSocket>) -> io::Result<b
                     None => Err(malformed()),
                 };
             }
-            SOCK_DIAG_BY_FAMILY => sockets.push(listen_socket(message).ok_or_else(malformed)?),
+            SOCK_DIAG_BY_FAMILY => sockets.push(listen_socket(message, &is_vrf).ok_or_else(malformed)?),
             _ => {}
         }
         answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
@@ -136,7 +140,7 @@ pub fn parse(mut answer: &[u8], sockets: &mut Vec<ListenSocket>) -> io::Result<b
 }
 
 /// `struct inet_diag_msg` and its attributes.
-fn listen_socket(message: &[u8]) -> Option<ListenSocket> {
+fn listen_socket(message: &[u8], is_vrf: impl Fn(u32) -> bool) -> Option<ListenSocket> {
     let attributes = message.get(MESSAGE..)?;
     let port = u16::from_be_bytes(message.get(4..6)?.try_into().ok()?);
     let source: [u8; 16] = message.get(8..24)?.try_into().ok()?;
@@ -146,12 +150,14 @@ fn listen_socket(message: &[u8]) -> Option<ListenSocket> {
     } else {
         IpAddr::from(Ipv6Addr::from(source))
     };
+    let device = u32_at(message, 40)?;
     // A link-local address is bound to the interface that has it.
     let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
     Some(ListenSocket {
         address: SocketAddr::new(ip, port),
         ipv6_only: attribute(attributes, INET_DIAG_SKV6ONLY).and_then(|value| value.first()) == Some(&1),
-        device_bound: u32_at(message, 40)? != 0 && !link_local,
+        device_bound: device != 0 && !link_local,
+        vrf: device != 0 && is_vrf(device),
         inode: u32_at(message, 68)?.into(),
     })
 }
@@ -190,7 +196,7 @@ mod tests {
             let inode = std::fs::metadata(path).expect("a descriptor").ino();
             let address = listener.local_addr().expect("an address");
             let sockets = listening().expect("sock_diag");
-            let expected = ListenSocket { address, ipv6_only, device_bound: false, inode };
+            let expected = ListenSocket { address, ipv6_only, device_bound: false, vrf: false, inode };
             assert!(sockets.contains(&expected), "{expected:?} is not in {sockets:#?}");
         }
     }
@@ -213,8 +219,8 @@ mod tests {
         answer.extend([0; 10]);
         answer.extend((-2_i32).to_ne_bytes());
         answer.extend([0; 16]);
-        let error = parse(&answer, &mut Vec::new()).expect_err("an error");
+        let error = parse(&answer, |_| false, &mut Vec::new()).expect_err("an error");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
-        assert!(parse(&answer[..20], &mut Vec::new()).is_err());
+        assert!(parse(&answer[..20], |_| false, &mut Vec::new()).is_err());
     }
 }

@@ -100,6 +100,7 @@ mod tests {
             address: parse("22").expect("an address"),
             ipv6_only: true,
             device_bound,
+            vrf: false,
             inode: 1,
         };
         assert_eq!(bound.missing_of(&[socket(true)]), set(&[]));

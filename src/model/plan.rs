@@ -30,7 +30,7 @@ pub struct Plan {
     pub stop_first: Vec<InstanceIntent>,
     /// Create `/run/sshd`, and probe these addresses afterwards: terminates nothing, and by itself restores logins.
     pub first_aid: Option<BTreeSet<SocketAddr>>,
-    /// Instances about which there is something to do or to say.
+    /// All instances, each with its decision.
     pub instances: Vec<InstancePlan>,
     /// Instances on record whose addresses are all served again, or that somebody stopped after they were: to be taken off
     /// the record.

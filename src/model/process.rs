@@ -89,6 +89,8 @@ pub struct ListenSocket {
     pub ipv6_only: bool,
     /// It serves one network interface only (`SO_BINDTODEVICE`, socket(7)).
     pub device_bound: bool,
+    /// That interface is a VRF, or belongs to one (ip-vrf(8)), or it cannot be told.
+    pub vrf: bool,
     /// Its inode on sockfs, which descriptors of processes refer to.
     pub inode: u64,
 }

@@ -14,7 +14,7 @@ use super::unit::{ActiveState, LoadState, Unit};
 pub struct Snapshot {
     pub host: Host,
     /// The main one first: ssh.service with ssh.socket, whether they exist or not. Then every other active or failed
-    /// unit whose `ExecStart=` is an sshd.
+    /// unit whose `ExecStart=` is an sshd, or whose main process is one or has started one.
     pub instances: Vec<Instance>,
     /// Every process of root's whose program is called sshd, sshd-session or sshd-auth, wherever it runs, except for
     /// `children`.
@@ -34,7 +34,7 @@ pub struct Snapshot {
     pub foreign: Vec<ListenSocket>,
     /// Who holds sockets of `foreign`, by inode: program and pid, to be shown. Looked up only where one is in the way.
     pub holders: BTreeMap<u64, String>,
-    /// What an interrupted repair was about to do. `None` also while one is running.
+    /// What a repair that was interrupted, or that is running, is about to do.
     pub intent: Option<Intent>,
 }
 
@@ -82,7 +82,7 @@ impl Instance {
         &self.service.name
     }
 
-    /// It is the one of Debian's openssh-server. The alias that the administrator gave it does not matter.
+    /// Its service and its socket, in this order.
     pub fn units(&self) -> [&Unit; 2] {
         [&self.service, &self.socket]
     }

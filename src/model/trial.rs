@@ -72,7 +72,7 @@ pub enum Policy {
 /// What else a stop of the unit would end, with a `KillMode=` that ends more than the main process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OtherProcesses {
-    /// Their pids, without listeners.
+    /// Their pids, without the main process.
     Known(Vec<i32>),
     /// The control group could not be read: why.
     Unknown(String),

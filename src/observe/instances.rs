@@ -1,4 +1,5 @@
-//! Instances: the main one, and every other active or failed unit whose `ExecStart=` is an sshd.
+//! Instances: the main one, and every other active or failed unit whose `ExecStart=` is an sshd, or that runs one by a
+//! wrapper (`ip vrf exec`, a shell).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ pub(super) fn observe(
 
     let mut names: BTreeSet<String> = manager.failed_services()?.into_iter().collect();
     let serving = processes.iter().filter(|process| !process.sockets.is_empty());
-    names.extend(serving.filter_map(|process| process.unit.clone()));
+    names.extend(serving.clone().filter_map(|process| process.unit.clone()));
     // What a repair has announced is an instance as long as it is on record, whatever has become of its unit.
     let on_record: BTreeSet<&str> =
         intent.iter().flat_map(|intent| &intent.instances).map(|intent| intent.instance.as_str()).collect();
@@ -41,7 +42,8 @@ pub(super) fn observe(
         // Asked for by an alias.
         let known = instances.iter().any(|instance| instance.name() == service.name);
         let is_sshd = service.sshd().is_some() && listens(&service);
-        if known || !(is_sshd || on_record.contains(name.as_str())) {
+        let runs_one = || service.is_active() && serving.clone().any(|process| service.runs(process));
+        if known || !(is_sshd || on_record.contains(name.as_str()) || runs_one()) {
             continue;
         }
         let socket = match service.triggered_by.iter().find(|unit| unit.ends_with(".socket")) {

@@ -158,9 +158,13 @@ pub enum Depth {
 pub fn probe_listeners(snapshot: &mut Snapshot, pids: &[i32], depth: Depth, deadline: Deadline) {
     for process in snapshot.processes.iter_mut().filter(|process| pids.contains(&process.pid)) {
         // IPv4 has source addresses of our own.
-        let mut addresses: Vec<_> = process.addresses().into_iter().collect();
+        let reached = process.sockets.iter().filter(|socket| !socket.vrf).map(|socket| socket.address);
+        let mut addresses: Vec<_> = BTreeSet::from_iter(reached).into_iter().collect();
         addresses.sort_by_key(|address| (!address.is_ipv4(), !address.ip().is_unspecified()));
-        let Some((first, others)) = addresses.split_first() else { continue };
+        let Some((first, others)) = addresses.split_first() else {
+            process.probe = Some(Probe::skipped("it serves a VRF, where no probe reaches it"));
+            continue;
+        };
         let mut result = probe(*first, deadline);
         if depth == Depth::Proof && result.is_ok() {
             result = proof::prove(result, *first, deadline);
@@ -255,12 +259,4 @@ fn is_shortage(error: &procfs::ProcError) -> bool {
         }
         _ => false,
     }
-}
-
-/// Every address at which somebody listens now.
-///
-/// # Errors
-/// The kernel did not answer.
-pub fn listening_addresses() -> std::io::Result<BTreeSet<std::net::SocketAddr>> {
-    Ok(sock_diag::listening()?.iter().flat_map(ListenSocket::reached_at).collect())
 }

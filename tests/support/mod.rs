@@ -31,6 +31,7 @@ pub fn sockets(texts: &[&str]) -> Vec<ListenSocket> {
         address,
         ipv6_only: address.is_ipv6(),
         device_bound: false,
+        vrf: false,
         inode: 1000 + u64::from(address.port()) * 2 + u64::from(address.is_ipv6()),
     };
     addresses(texts).into_iter().map(socket).collect()

@@ -277,7 +277,8 @@ impl Case<'_> {
         if self.is_elsewhere() {
             return Some(Vec::new());
         }
-        let listen = |address, ipv6_only, device_bound| ListenSocket { address, ipv6_only, device_bound, inode: 0 };
+        let listen =
+            |address, ipv6_only, device_bound| ListenSocket { address, ipv6_only, device_bound, vrf: false, inode: 0 };
         if self.starts(socket) || is_running(&socket.active) {
             return Some(tcp(socket).map(|address| listen(address, socket.ipv6_only, socket.device_bound)).collect());
         }
@@ -311,7 +312,8 @@ impl Case<'_> {
         check(rescue.instance == service.name, "a rescue in another instance's name")?;
         let serving = Some(&self.instance.rescue).filter(|rescue| is_running(&rescue.active));
         let of_rescue = serving.into_iter().flat_map(|unit| tcp(unit).map(|at| (at, unit.ipv6_only)));
-        let listen = |(address, ipv6_only)| ListenSocket { address, ipv6_only, device_bound: false, inode: 0 };
+        let listen =
+            |(address, ipv6_only)| ListenSocket { address, ipv6_only, device_bound: false, vrf: false, inode: 0 };
         let served = sockets.iter().map(|socket| (socket.address, socket.ipv6_only)).chain(of_rescue).map(listen);
         let served: BTreeSet<SocketAddr> = served.flat_map(|socket| reached_at(&socket)).collect();
         let opened = rescue.addresses.iter().map(|address| listen((*address, rescue.ipv6_only)));

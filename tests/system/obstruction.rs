@@ -59,4 +59,9 @@ fn sessions_with_tunnels_do_not_make_the_hook_wait() {
     assert!(pauses <= 6, "{pauses} pauses for 60 sessions");
     let check = machine.sh("sshd-mend check --json").ok().json();
     assert_eq!(check["sessions"]["before"], 60, "{check:#}");
+    // Each is pinned by two descriptors once the listener that has accepted it is gone.
+    machine.sh("systemctl restart ssh.service").ok();
+    let check = machine.sh("ulimit -S -n 100; sshd-mend check --json").ok().json();
+    assert_eq!(check["sessions"]["before"], 60, "{check:#}");
+    assert!(machine.number("systemctl show -P LimitNOFILESoft sshd-mend-repair.service") > 100_000);
 }

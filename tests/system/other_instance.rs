@@ -123,3 +123,43 @@ fn a_rescue_of_ssh_service_does_not_concern_it() {
     machine.assert_login();
     machine.assert_login_at(OTHER_LOGIN);
 }
+
+/// What a unit starts by a wrapper is its own, too. How it would start is not known, so it is left to a person.
+#[test]
+fn a_listener_that_a_wrapper_has_started_is_its_units() {
+    let machine = Machine::with_package("trixie");
+    let wrappers = [
+        ("2222", "/usr/bin/env /usr/sbin/sshd -D -p 2222"),
+        ("2223", "/bin/sh -c '/usr/sbin/sshd -D -p 2223; exit 1'"),
+    ];
+    for (port, command) in wrappers {
+        let unit = format!(
+            "[Service]\nExecStart={command}\nKillMode=process\nRuntimeDirectory=sshd\nRuntimeDirectoryPreserve=yes\n"
+        );
+        let file = format!("/etc/systemd/system/wrapped-{port}.service");
+        machine
+            .sh(&format!("printf '%s' '{}' >{file}; systemctl start wrapped-{port}", unit.replace('\'', "'\\''")))
+            .ok();
+        let login = format!("ssh -p {port} root@127.0.0.1 true");
+        machine.wait_until("it serves", |machine| machine.sh(&login).status == 0);
+    }
+    let check = machine.sh("sshd-mend check");
+    let texts = [
+        "whether wrapped-2222.service would start again could not be tried",
+        "(wrapped-2222.service)",
+        "(wrapped-2223.service)",
+    ];
+    assert!(check.status == 1 && texts.iter().all(|text| check.stdout.contains(text)), "{check:#?}");
+    let pids = machine.sh("pgrep -f 'sshd -D -p 222'").ok().stdout;
+    let stale = machine.main_pid("ssh.service");
+    machine.replace_program("/usr/sbin/sshd");
+    let repair = machine.sh("sshd-mend repair --json");
+    let expected = ["ssh.service repaired", "wrapped-2222.service refused", "wrapped-2223.service refused"];
+    assert_eq!(repair.verdicts(), expected, "{repair:#?}");
+    assert_eq!(repair.json()["refusal"]["code"], "binary-unusable", "{repair:#?}");
+    assert!(!machine.is_alive(stale));
+    assert_eq!(machine.sh("pgrep -f 'sshd -D -p 222'").ok().stdout, pids, "both are still there");
+    for (port, _) in wrappers {
+        machine.assert_login_at(&format!("-p {port} root@127.0.0.1"));
+    }
+}

@@ -56,6 +56,20 @@ fn the_hook_is_silent_where_it_has_no_business() {
     assert_eq!(machine.sh("sshd-mend check").status, 1);
 }
 
+/// What is below /run is the host's, where a rescue may serve. (The files of the package are, too, in this chroot.)
+#[test]
+fn a_removal_in_a_chroot_leaves_the_host_alone() {
+    let machine = Machine::with_package("trixie");
+    machine.script("chroot.sh", &["/srv/root"]).ok();
+    machine.sh("mount --bind /proc /srv/root/proc; mount --rbind /run /srv/root/run").ok();
+    let of_host = "/run/sshd-mend/intent /run/systemd/system/sshd-mend-rescue-x.socket";
+    machine.sh(&format!("mkdir -p /run/sshd-mend /run/systemd/system; touch {of_host}")).ok();
+    machine.sh("chroot /srv/root dpkg -r sshd-mend").ok();
+    machine.sh("chroot /srv/root dpkg -P sshd-mend").ok();
+    machine.sh(&format!("ls {of_host}")).ok();
+    machine.sh("[ ! -e /run/systemd/system/ssh.service.d ]").ok();
+}
+
 #[test]
 fn without_openssh_server_the_hook_is_silent() {
     let machine = Machine::with_package("trixie");

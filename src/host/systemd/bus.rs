@@ -30,8 +30,8 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// Limits one call. systemd answers within milliseconds; while it reloads, within a second or two.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Signals that zbus keeps (`DEFAULT_MAX_QUEUED`): it reads nothing more before some are taken.
-const QUEUED: usize = 64;
+/// Signals that zbus keeps until somebody takes them. Once it has as many, it reads no answer either.
+const QUEUED: usize = 4096;
 
 /// Is there a bus to ask at all.
 pub(super) fn is_there() -> bool {
@@ -42,7 +42,7 @@ pub(super) fn is_there() -> bool {
 pub(super) struct Bus {
     runtime: Rc<Runtime>,
     connection: Connection,
-    /// JobRemoved, once a job was queued.
+    /// JobRemoved, since a job was queued last.
     removed: Option<MessageStream>,
 }
 
@@ -175,30 +175,36 @@ impl Bus {
             Job::Stop => "StopUnit",
             Job::Restart => "RestartUnit",
         };
-        match self.removed {
-            // Of earlier jobs.
-            Some(_) => (0..QUEUED).map_while(|_| self.next_signal(Duration::ZERO)).for_each(drop),
-            None => self.subscribe()?,
-        }
+        self.watch_jobs()?;
         let _: OwnedObjectPath = self.call(method, &(unit, "fail"), unit)?;
         Ok(())
     }
 
     /// First the match, then Subscribe, then jobs: no JobRemoved can be missed.
-    fn subscribe(&mut self) -> Result<(), Failure> {
-        let subscribed = self.runtime.block_on(async {
+    ///
+    /// The match is for the unique name that systemd has now. Anybody can send a signal to this connection alone, past the
+    /// match that the bus has; against a unique name zbus compares it again. For another one it would keep the signal, and
+    /// read no answer of systemd any more once its queue is full.
+    fn watch_jobs(&mut self) -> Result<(), Failure> {
+        const DAEMON: &str = "org.freedesktop.DBus";
+        self.removed = None;
+        let signals = self.runtime.block_on(async {
+            let bus = "/org/freedesktop/DBus";
+            let owner = self.connection.call_method(Some(DAEMON), bus, Some(DAEMON), "GetNameOwner", &NAME).await?;
             let rule = MatchRule::builder()
                 .msg_type(message::Type::Signal)
-                .sender(NAME)?
+                .sender(owner.body().deserialize::<String>()?)?
                 .path(OBJECT)?
                 .interface(MANAGER)?
                 .member("JobRemoved")?
                 .build();
             let signals = MessageStream::for_match_rule(rule, &self.connection, Some(QUEUED)).await?;
-            self.ask(OBJECT, MANAGER, "Subscribe", &()).await?;
-            Ok(signals)
+            match self.ask(OBJECT, MANAGER, "Subscribe", &()).await {
+                Err(error) if error_name(&error) == "org.freedesktop.systemd1.AlreadySubscribed" => Ok(signals),
+                subscribed => subscribed.map(|_| signals),
+            }
         });
-        self.removed = Some(subscribed.map_err(|error: zbus::Error| no_answer(&error))?);
+        self.removed = Some(signals.map_err(|error: zbus::Error| no_answer(&error))?);
         Ok(())
     }
 
@@ -229,35 +235,11 @@ impl Bus {
 
     /// The unit and the result of the next job that ends.
     fn next_result(&mut self, limit: Duration) -> Option<(String, String)> {
-        let deadline = Deadline::after(limit);
-        loop {
-            let signal = self.next_signal(deadline.remaining())?;
-            // Anybody can send a signal to this connection alone, past every match.
-            if self.is_from_systemd(&signal) {
-                let (_, _, unit, result) =
-                    signal.body().deserialize::<(u32, OwnedObjectPath, String, String)>().ok()?;
-                return Some((unit, result));
-            }
-            if deadline.remaining().is_zero() {
-                return None;
-            }
-        }
-    }
-
-    /// The next signal that says it is a JobRemoved.
-    fn next_signal(&mut self, limit: Duration) -> Option<Message> {
         let signals = self.removed.as_mut()?;
         let next = poll_fn(|context| Pin::new(&mut *signals).poll_next(context));
-        self.runtime.block_on(async { tokio::time::timeout(limit, next).await }).ok()??.ok()
-    }
-
-    /// Asks anew for each: systemd has another name once it has re-executed itself.
-    fn is_from_systemd(&self, signal: &Message) -> bool {
-        const DAEMON: &str = "org.freedesktop.DBus";
-        let asked =
-            self.connection.call_method(Some(DAEMON), "/org/freedesktop/DBus", Some(DAEMON), "GetNameOwner", &NAME);
-        let owner = self.runtime.block_on(asked).and_then(|reply| reply.body().deserialize::<String>());
-        owner.is_ok_and(|owner| signal.header().sender().is_some_and(|sender| **sender == *owner))
+        let signal = self.runtime.block_on(async { tokio::time::timeout(limit, next).await }).ok()??.ok()?;
+        let (_, _, unit, result) = signal.body().deserialize::<(u32, OwnedObjectPath, String, String)>().ok()?;
+        Some((unit, result))
     }
 
     fn properties(&self, unit: &str) -> Result<Properties, Failure> {

@@ -134,7 +134,7 @@ impl Truth {
 
     pub fn socket(&mut self, address: SocketAddr, ipv6_only: bool, device_bound: bool) -> ListenSocket {
         self.next += 1;
-        ListenSocket { address, ipv6_only, device_bound, inode: u64::from(self.next.unsigned_abs()) }
+        ListenSocket { address, ipv6_only, device_bound, vrf: false, inode: u64::from(self.next.unsigned_abs()) }
     }
 }
 
