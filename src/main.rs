@@ -167,7 +167,7 @@ fn hook(task: Task, signals: &Signals, watchdog: &Watchdog, style: Style) {
     if let Some(file) = metrics.filter(|_| task == Task::Unattended || !outcome.done.is_empty()) {
         let _ = write_metrics(&outcome, &file).inspect_err(|error| log::error!("{error}"));
     }
-    if task == Task::Unattended && !suspended && hook == Hook::Repair {
+    if !suspended && hook == Hook::Repair {
         run.look_again_if_broken(&outcome);
     }
     // What goes to the journal was not told to the next package run.

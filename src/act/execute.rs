@@ -133,8 +133,8 @@ impl<M: Machine> Work<'_, M> {
             }
             return End::Refused(RefusalCode::CannotRecord.because(&error.to_string()));
         }
-        // The last look before the signal: somebody may have restarted the unit meanwhile.
-        if self.machine.is_asked_to_stop() || !self.old.iter().all(Target::is_unchanged) {
+        // The last look before the signal: somebody may have restarted the unit meanwhile, or logged in.
+        if self.machine.is_asked_to_stop() || !self.old.iter().all(Target::is_unchanged) || !self.ends_no_session() {
             self.withdraw(before);
             return End::Changed;
         }
@@ -147,7 +147,13 @@ impl<M: Machine> Work<'_, M> {
         let started = self.start();
         // systemd may have refused the restart: then nothing was terminated.
         let ended = self.old.is_empty() || self.old.iter().any(Target::has_exited);
-        let end = match self.prove(started) {
+        let mut proof = self.prove(started);
+        let serves = &self.replacement.start.serves;
+        // Somebody else's restart is no failure of this one.
+        if started && matches!(proof, End::Lost(_)) && self.machine.wait_for_others(serves) {
+            proof = self.prove(self.machine.is_active(serves));
+        }
+        let end = match proof {
             End::Lost(lost) if ended && !self.machine.is_active(&self.replacement.start.serves) => self.rescue(lost),
             end => end,
         };
@@ -193,6 +199,12 @@ impl<M: Machine> Work<'_, M> {
         let stopped = !self.replacement.ends_something() && earlier.is_none_or(|earlier| earlier.stopped);
         let written = put_on_record(InstanceIntent { stopped, ..announced }, self.machine);
         log::debug!("{} stays on record: {written:?}", self.instance);
+    }
+
+    /// What a restart ends was judged when the plan was made, before other instances were repaired.
+    fn ends_no_session(&self) -> bool {
+        let replaced = self.old.iter().map(|target| target.judged().pid).collect();
+        self.old.is_empty() || self.machine.ends_only(self.instance, &replaced)
     }
 
     /// Pins the old listeners. False: one of them is no longer what it was.

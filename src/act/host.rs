@@ -237,6 +237,30 @@ impl<'a> Machine for Host<'a> {
         since.elapsed() < RESTARTS_TIMEOUT
     }
 
+    fn ends_only(&self, instance: &str, processes: &BTreeSet<i32>) -> bool {
+        let Ok(service) = self.manager.unit(instance) else { return false };
+        let living = || control_group::processes(&service.control_group);
+        service.spares_other_processes() || living().is_ok_and(|pids| pids.iter().all(|pid| processes.contains(pid)))
+    }
+
+    fn wait_for_others(&self, unit: &str) -> bool {
+        let passing =
+            [ActiveState::Reloading, ActiveState::Refreshing, ActiveState::Activating, ActiveState::Deactivating];
+        let is_under_way = || {
+            let unit = self.manager.unit(unit);
+            unit.is_ok_and(|unit| !unit.restarts_itself() && (unit.job || passing.contains(&unit.active)))
+        };
+        if !is_under_way() {
+            return false;
+        }
+        let limit = Deadline::after(JOB_TIMEOUT);
+        while is_under_way() && !limit.has_passed() {
+            std::thread::sleep(ABORT_POLL_INTERVAL);
+        }
+        self.watchdog.progress();
+        true
+    }
+
     fn probe(&self, address: SocketAddr) -> Probe {
         let probe = probe(address, Deadline::after(PROBE_TIMEOUT));
         self.watchdog.progress();

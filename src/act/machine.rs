@@ -113,6 +113,12 @@ pub trait Machine {
     /// Waits a moment for a unit to come to rest. False once that has taken too long.
     fn wait_for_rest(&self, since: std::time::Instant) -> bool;
 
+    /// A stop of an instance's service would end none but these processes.
+    fn ends_only(&self, instance: &str, processes: &BTreeSet<i32>) -> bool;
+
+    /// Waits for the end of a job for the unit that is not this process's own, or of its reload. False: there is none.
+    fn wait_for_others(&self, unit: &str) -> bool;
+
     /// Whether a new connection gets through to an address.
     fn probe(&self, address: SocketAddr) -> Probe;
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::repair_unit;
 use super::run::Run;
 use crate::act::execute::{first_aid, probe_all};
+use crate::act::record;
 use crate::decide::needs_first_aid;
 use crate::model::diagnosis::{Diagnosis, Finding, FindingCode};
 use crate::model::execution::StepOutcome;
@@ -55,13 +56,19 @@ impl Run<'_> {
         log::debug!("{RETRY_TIMER}: {armed:?}");
     }
 
-    /// Nobody can connect, and what prevents it may be corrected without anything that starts the hook.
+    /// Nobody can connect, or nobody knows, and what prevents it may be corrected without anything that starts the hook. So
+    /// may what keeps a unit from its start that failed over and over, and was stopped.
     ///
     /// Where one of several servers is reached, nothing is tried again and again: a start that fails may take /run/sshd from it.
     pub fn look_again_if_broken(&self, outcome: &Outcome) {
-        let is_broken = [Verdict::Failed, Verdict::Broken, Verdict::Refused].contains(&outcome.verdict);
+        let is_broken = match outcome.verdict {
+            Verdict::Failed | Verdict::Broken | Verdict::Refused | Verdict::Unverified => outcome.exit_status == 2,
+            Verdict::Unknown => true,
+            _ => false,
+        };
         let is_reached = outcome.listeners.iter().any(|listener| listener.probe.is_ok());
-        if is_broken && outcome.exit_status == 2 && !is_reached {
+        let is_stopped = || record::intent().is_some_and(|intent| intent.instances.iter().any(|intent| intent.stopped));
+        if (is_broken && !is_reached) || is_stopped() {
             self.look_again();
         }
     }

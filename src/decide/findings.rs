@@ -233,10 +233,10 @@ fn about_units(snapshot: &Snapshot, instance: &Instance, listeners: &[Listener])
     if service.is_active() || socket.is_active() {
         return if instance.is_elsewhere() { None } else { about_active_units(snapshot, instance, is_owned) };
     }
-    if !own.is_empty() || !at_rest || snapshot.host.not_to_be_run {
+    if !own.is_empty() || snapshot.host.not_to_be_run {
         return None;
     }
-    about_idle_units(snapshot, instance, listeners)
+    if at_rest { about_idle_units(snapshot, instance, listeners) } else { Some(about_queued_job(instance)) }
 }
 
 /// What systemd calls active, and does not serve.
@@ -286,6 +286,18 @@ fn about_active_units(snapshot: &Snapshot, instance: &Instance, is_owned: bool) 
     let message = format!("{} does not serve {}, which it declares", service.name, list(&missing));
     let advice = format!("1. See why: sudo journalctl -u {0}. 2. sudo systemctl restart {0}", service.name);
     Some((FindingCode::InstanceDown, Severity::Critical, message, advice))
+}
+
+/// Systemd is to start or stop one of its units, or does so now, and nobody listens meanwhile.
+fn about_queued_job(instance: &Instance) -> UnitFinding {
+    let queued = instance.units().into_iter().find(|unit| unit.job && !unit.restarts_itself());
+    let unit = queued.unwrap_or(&instance.service);
+    let message = format!("nobody listens for {} until a job for {} is done", instance.name(), unit.name);
+    let advice = format!(
+        "1. See what it waits for: sudo systemctl list-jobs; sudo systemctl status {}. 2. sudo sshd-mend check",
+        unit.name
+    );
+    (FindingCode::Starting, Severity::Warning, message, advice)
 }
 
 /// Nobody serves in place of an instance.

@@ -84,8 +84,8 @@ impl FindingCode {
                 SAME,
             ),
             Self::Starting => (
-                "Nobody listens yet, because systemd is still starting the unit",
-                "warning; critical after 15 seconds",
+                "Nobody listens, because systemd is starting or stopping the unit, or is about to",
+                "warning; critical if a start takes more than 15 seconds",
                 "does nothing, since systemd is at it",
                 REPORTS,
             ),

@@ -33,6 +33,7 @@ fn clean() -> BTreeMap<String, String> {
         ("host/command.rs", "use rustix::process::{Pid, kill_process_group as end};\nuse std::process::Command;\n"),
         ("host/pid_ref.rs", "fn end(pin: &X) { rustix::process::pidfd_send_signal(pin); }\n"),
         ("host/capabilities.rs", "use rustix::thread::set_capabilities;\n"),
+        ("host/limits.rs", "use rustix::process::setrlimit;\n"),
         ("model/mod.rs", "mod json;\npub mod plain;\n"),
         (
             "model/plain.rs",

@@ -163,3 +163,21 @@ fn a_listener_that_a_wrapper_has_started_is_its_units() {
         machine.assert_login_at(&format!("-p {port} root@127.0.0.1"));
     }
 }
+
+/// The plan was made before ssh.service was restarted, which takes a while.
+#[test]
+fn a_session_that_begins_during_the_repair_of_another_instance_survives() {
+    let machine = Machine::with_package("trixie");
+    machine.instance("2222", "-p 2222 -o UsePAM=no");
+    machine.drop_in(OTHER, "[Service]\nKillMode=control-group");
+    machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/sleep 4");
+    machine.replace_program("/usr/sbin/sshd");
+    machine.sh("systemd-run -q --unit=asked sshd-mend repair --json").ok();
+    machine.wait_until("ssh.service is restarted", |machine| machine.active("ssh.service") == "activating");
+    let mut session = machine.open_session_with("late", &["-p", "2222", "root@127.0.0.1"]);
+    machine.wait_until("the repair has ended", |machine| machine.active("asked.service") != "active");
+    session.assert_open();
+    let check = machine.sh("sshd-mend repair --json");
+    assert_eq!(check.verdicts(), ["ssh.service healthy", "sshd-2222.service refused"], "{check:#?}");
+    assert_eq!(check.json()["refusal"]["code"], "would-kill-sessions", "{check:#?}");
+}

@@ -11,6 +11,7 @@ use sshd_mend::model::probe::{Probe, ProbeResult};
 use sshd_mend::model::process::{ListenSocket, Process};
 use sshd_mend::model::snapshot::Instance;
 use sshd_mend::model::unit::ActiveState;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -177,6 +178,14 @@ impl<'w> Machine for &'w World {
 
     fn wait_for_rest(&self, _since: std::time::Instant) -> bool {
         self.call(|| false)
+    }
+
+    fn ends_only(&self, _instance: &str, _processes: &BTreeSet<i32>) -> bool {
+        true
+    }
+
+    fn wait_for_others(&self, _unit: &str) -> bool {
+        false
     }
 
     fn probe(&self, address: SocketAddr) -> Probe {
