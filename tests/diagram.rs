@@ -118,6 +118,7 @@ const BOXES: &[Part] = &[
             ("by_control_group", "would-kill-sessions", &[]),
             ("by_deadline", "timed-out", &[]),
             ("by_program", "config-invalid, binary-unusable, …", &[]),
+            ("by_sandbox", "settings-untried", &[]),
             ("by_coverage", "addresses-not-covered, foreign-listener", &[]),
         ],
         complete: "by_",

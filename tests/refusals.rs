@@ -45,6 +45,7 @@ const ROWS: &[Row] = &[
     (RefusalCode::UnitWouldNotStart, |_, trials| of_main(trials).start_hindrance = Some("seen".into())),
     (RefusalCode::BinaryUnusable, |_, trials| of_main(trials).handshake = Check::Failed("closed".into())),
     (RefusalCode::BinaryUnusable, |_, trials| trials.clear()),
+    (RefusalCode::SettingsUntried, |_, trials| of_main(trials).untried = Some("LimitNOFILE=".into())),
     (RefusalCode::TimedOut, |_, trials| of_main(trials).timed_out = true),
     (RefusalCode::AddressesNotCovered, |machine, _| machine.instances[0].socket.ipv6_only = true),
     (RefusalCode::AddressesNotCovered, |machine, _| {

@@ -11,6 +11,7 @@ mod replacement;
 mod rescue;
 pub mod role;
 pub mod served;
+mod unit_findings;
 mod would_restart;
 
 pub use diagnosis::diagnose;

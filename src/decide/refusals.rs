@@ -135,6 +135,11 @@ pub(super) fn by_deadline(trial: &Trial) -> Result<(), Refusal> {
     if trial.timed_out { Err(RefusalCode::TimedOut.because("")) } else { Ok(()) }
 }
 
+/// Nobody knows yet whether what would be started can serve.
+pub(super) fn by_sandbox(trial: &Trial) -> Result<(), Refusal> {
+    trial.untried.as_ref().map_or(Ok(()), |setting| Err(RefusalCode::SettingsUntried.because(setting)))
+}
+
 /// What speaks against the program on disk.
 pub(super) fn by_program(instance: &Instance, trial: &Trial) -> Result<(), Refusal> {
     if instance.program.file.is_none() {
@@ -150,7 +155,10 @@ pub(super) fn by_program(instance: &Instance, trial: &Trial) -> Result<(), Refus
         return Err(RefusalCode::UnitWouldNotStart.because(why));
     }
     if let Check::Failed(words) = &trial.handshake {
-        return Err(RefusalCode::BinaryUnusable.because(words));
+        let refusal = RefusalCode::BinaryUnusable.because(words);
+        let is_wrapped = instance.service.exec_start.is_some() && instance.service.sshd().is_none();
+        let by_hand = "From a session that you keep open: sudo systemctl restart UNIT; then test a login".to_owned();
+        return Err(if is_wrapped { Refusal { message: words.clone(), advice: by_hand, ..refusal } } else { refusal });
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use super::needs::{is_to_be_started, on_record, orphans, stale_main};
 use super::refusals::{
     by_control_group, by_deadline, by_dependents, by_host, by_listener, by_own_program, by_per_connection, by_policy,
-    by_program, by_start, by_units,
+    by_program, by_sandbox, by_start, by_units,
 };
 use super::rescue::{has_filters, rescue};
 use super::role::{is_listener, owns};
@@ -86,6 +86,10 @@ pub(super) fn replacement(
         by_control_group(instance, trial, &replaced.iter().map(|process| process.pid).collect())?;
         by_deadline(trial)?;
         by_program(instance, trial)?;
+        // Where nobody serves, a start can lose nothing.
+        if !replaced.is_empty() {
+            by_sandbox(trial)?;
+        }
         let with_socket = start.reset.contains(&instance.socket.name);
         let started = coverage(instance, trial, with_socket);
         by_coverage(snapshot, trial, started.as_ref(), with_socket, &replaced, &reached_at, &prove)?;

@@ -63,8 +63,15 @@ pub(super) fn serves_by_itself(snapshot: &Snapshot, instance: &Instance) -> bool
     instance.service.is_active() && main
 }
 
+/// The main process of an instance serves at a port of this one.
+fn serves_at_a_port_of(process: &Process, snapshot: &Snapshot, instance: &Instance) -> bool {
+    let has_port = |port: u16| process.sockets.iter().any(|socket| socket.address.port() == port);
+    let own = snapshot.processes.iter().filter(|process| owns(&instance.service, process));
+    own.flat_map(|process| &process.sockets).any(|socket| has_port(socket.address.port()))
+}
+
 /// The instance to which a listener belongs: the one that owns it, in whose control group it lives, that declares an
-/// address of it; else the main one.
+/// address of it, that serves at the same port; else the main one.
 pub fn instance_of<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Instance> {
     let find = |is_it: &dyn Fn(&Instance) -> bool| snapshot.instances.iter().find(|instance| is_it(instance));
     let addresses = process.reached_at();
@@ -72,5 +79,6 @@ pub fn instance_of<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a 
         .or_else(|| find(&|instance| process.unit.as_deref() == Some(instance.name())))
         .or_else(|| find(&|instance| instance.socket.tcp_addresses().any(|address| addresses.contains(&address))))
         .or_else(|| find(&|instance| !instance.wanted.is_disjoint(&addresses)))
+        .or_else(|| find(&|instance| serves_at_a_port_of(process, snapshot, instance)))
         .or_else(|| snapshot.main())
 }

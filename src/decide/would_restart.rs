@@ -1,8 +1,13 @@
-//! Whether what serves now would start again, and serve the same: from programs that were tried.
+//! Whether what serves now would start again, and serves the same as it would then: from programs that were tried.
 
-use super::findings::{UnitFinding, finding};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::findings::finding;
 use super::role::{is_listener, owns};
-use super::served::{named, taken_by_others};
+use super::served::{named, served_by, taken_by_others, unserved};
+use super::unit_findings::UnitFinding;
 use crate::model::address::list;
 use crate::model::coverage::Coverage;
 use crate::model::diagnosis::{Finding, FindingCode, Severity};
@@ -45,7 +50,7 @@ fn about_trial(snapshot: &Snapshot, instance: &Instance, trial: &Trial, plan: &P
             true => untried_condition(instance, trial),
             // A refusal may be about the same.
             false if plan.refusals().any(|(refused, _)| refused == name) => None,
-            false => about_addresses(snapshot, instance, trial),
+            false => about_addresses(snapshot, instance, trial).or_else(|| about_unserved(snapshot, instance, trial)),
         };
     };
     let is_masked = instance.service.load == LoadState::Masked;
@@ -93,12 +98,43 @@ fn untried_condition(instance: &Instance, trial: &Trial) -> Option<UnitFinding> 
     trial.exec_condition.then_some((FindingCode::NotExamined, Severity::Warning, message, advice))
 }
 
+/// Addresses that an instance binds by itself. Options that are not known may name others.
+fn own_addresses<'a>(instance: &Instance, trial: &'a Trial) -> Option<&'a BTreeSet<SocketAddr>> {
+    let are_known = !trial.service_files.is_empty();
+    trial.own_addresses.as_ref().filter(|own| are_known && !own.is_empty() && !instance.uses_socket())
+}
+
+/// sshd goes on with the addresses that it can bind (server_listen in sshd.c), and never tries the others again: one that no
+/// interface had when it was started, or that another program held.
+fn about_unserved(snapshot: &Snapshot, instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
+    let name = instance.name();
+    let main = snapshot.processes.iter().find(|p| is_listener(p, snapshot) && owns(&instance.service, p))?;
+    // What was changed since then is in force after the next start. The start of a process is known by the second.
+    if trial.last_change? > main.started + Duration::from_secs(2) {
+        return None;
+    }
+    let own = own_addresses(instance, trial)?;
+    let mut missing = unserved(own, &served_by(snapshot, instance));
+    let sockets = snapshot.processes.iter().flat_map(|process| &process.sockets);
+    let has_ipv6 = sockets.chain(&snapshot.foreign).any(|socket| socket.address.is_ipv6());
+    // Of an address that others hold, their holder is what is to be told.
+    let is_taken = |address| !taken_by_others(snapshot, &BTreeSet::from([address]), &BTreeSet::new()).is_empty();
+    let is_free = |address: &SocketAddr| !trial.unassigned.contains(address) && (address.is_ipv4() || has_ipv6);
+    missing.retain(|address| is_free(address) && !is_taken(*address));
+    if missing.is_empty() {
+        return None;
+    }
+    let message =
+        format!("{name} does not serve {}, which it declares: it could not when it was started", list(&missing));
+    let sessions = if instance.service.spares_other_processes() { " (open sessions survive)" } else { "" };
+    let advice = format!("sudo sshd -t && sudo systemctl restart {name}{sessions}");
+    Some((FindingCode::InstanceDown, Severity::Critical, message, advice))
+}
+
 /// The configuration has changed since the listener was started, or another program has taken an address.
 fn about_addresses(snapshot: &Snapshot, instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
     let name = instance.name();
-    // Options that are not known may name others.
-    let are_known = !trial.service_files.is_empty();
-    let own = trial.own_addresses.as_ref().filter(|own| are_known && !own.is_empty() && !instance.uses_socket())?;
+    let own = own_addresses(instance, trial)?;
     let of_instance = |process: &&Process| is_listener(process, snapshot) && owns(&instance.service, process);
     let sockets: Vec<ListenSocket> =
         snapshot.processes.iter().filter(of_instance).flat_map(|process| process.sockets.iter().copied()).collect();

@@ -90,8 +90,8 @@ impl FindingCode {
                 REPORTS,
             ),
             Self::InstanceDown => (
-                "An instance other than the main one has failed, or serves less than it declares",
-                "critical",
+                "An instance other than the main one has failed, or one serves less than it declares",
+                "critical; warning if a socket unit does",
                 "starts it if it is enabled and not active, and otherwise does nothing",
                 SAME,
             ),

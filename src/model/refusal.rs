@@ -56,6 +56,9 @@ refusals! {
     UnitWouldNotStart "unit-would-not-start":
         "systemd would not start the unit that would take over",
         "Do not reboot or restart UNIT before. 1. Correct that; `systemctl cat UNIT` shows the files of the unit. 2. sudo sshd-mend repair";
+    SettingsUntried "settings-untried":
+        "the unit's sandbox was changed after its last start, and whether sshd serves in it is not known before the next",
+        "1. Take the change back (systemctl cat UNIT shows its files). 2. sudo sshd-mend repair. 3. Make the change again, restart UNIT from a session that you keep open, and test a login";
     PackageUnconfigured "package-unconfigured":
         "the package that sshd belongs to is not fully configured",
         "1. sudo dpkg --configure -a. 2. sudo sshd-mend repair";

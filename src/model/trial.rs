@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 /// The trials of a run, by the instance's service.
 pub type Trials = BTreeMap<String, Trial>;
@@ -17,12 +18,16 @@ pub struct Trial {
     pub start_hindrance: Option<String>,
     /// `ExecCondition=`: a command decides whether the unit is started. It is not run.
     pub exec_condition: bool,
+    /// A setting of the unit's sandbox that was changed after its last start.
+    pub untried: Option<String>,
     /// The addresses that sshd binds when no socket unit gives it any. `None`: sshd does not tell, see `config`.
     pub own_addresses: Option<BTreeSet<SocketAddr>>,
     /// Those of `own_addresses` that it binds to one network interface (`rdomain` in sshd_config(5)).
     pub own_device_bound: BTreeSet<SocketAddr>,
     /// Addresses of its own or of its socket that no interface of this host has: they cannot be bound.
     pub unassigned: BTreeSet<SocketAddr>,
+    /// When its configuration or one of its units was changed last: what runs may be from before.
+    pub last_change: Option<SystemTime>,
     /// Whether dpkg has finished with the package that owns the program.
     pub package: Package,
     /// The arguments with which the trial was made: those of `ExecStart=`, expanded, without those that choose how

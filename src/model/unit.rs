@@ -15,6 +15,8 @@ pub struct Unit {
     pub active: ActiveState,
     /// How long systemd has been starting it. `None`: it is not being started.
     pub starting_for: Option<Duration>,
+    /// How long ago it became active last; since the boot, if it never was (`ActiveEnterTimestampMonotonic`).
+    pub last_started: Duration,
     /// `SubState`. A restart that waits shows in nothing else ("auto-restart").
     pub sub: String,
     /// `Result`, for people: success, exit-code, resources, …

@@ -1,5 +1,5 @@
 //! What the result of a trial depends on, as one number: programs, libraries, configuration, units. As long as it is the
-//! same, a trial that passed would pass again.
+//! same, a trial that passed would pass again. And when the administrator has changed any of it last.
 //!
 //! Files that configuration names at other places than /etc/ssh are not seen unless an option of the unit names them:
 //! `check` and the timer try everything, whatever has changed.
@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
+use std::time::SystemTime;
 
 use super::options::options;
 use crate::model::snapshot::Instance;
@@ -27,19 +28,32 @@ const FILES: [&str; 4] =
 
 /// Of one instance.
 pub fn basis(instance: &Instance) -> u64 {
-    let unit = instance.runs_sshd();
-    let options = options(unit);
+    let options = options(instance.runs_sshd());
     let mut hasher = DefaultHasher::new();
     options.hash(&mut hasher);
-    // `-f /etc/x`, `-f/etc/x`, `-oHostKey=/etc/x`.
-    let named = options.iter().filter_map(|option| Some(Path::new(&option[option.find('/')?..])));
-    let files = FILES.iter().map(Path::new).chain([instance.program.path.as_path()]).chain(named);
-    let units = unit.files.iter().chain(&unit.environment_files).chain(&instance.socket.files);
-    for file in files.chain(units.map(AsRef::as_ref)) {
+    for file in FILES.iter().map(Path::new).chain([instance.program.path.as_path()]) {
         add_file(&mut hasher, file);
     }
-    add_directory(&mut hasher, Path::new(CONFIGURATION), DEPTH_MAX, &mut ENTRIES_MAX.clone());
+    each_setting(instance, &options, &mut |file| add_file(&mut hasher, file));
     hasher.finish()
+}
+
+/// When a file was changed last from which sshd or its units take their settings. `None`: there is none.
+pub(super) fn last_change(instance: &Instance) -> Option<SystemTime> {
+    let mut last = None;
+    let changed = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
+    each_setting(instance, &options(instance.runs_sshd()), &mut |path| last = last.max(changed(path)));
+    last
+}
+
+/// Units, environment files, what options name, and what is below /etc/ssh.
+fn each_setting(instance: &Instance, options: &[String], visit: &mut dyn FnMut(&Path)) {
+    // `-f /etc/x`, `-f/etc/x`, `-oHostKey=/etc/x`.
+    let named = options.iter().filter_map(|option| Some(Path::new(&option[option.find('/')?..])));
+    let unit = instance.runs_sshd();
+    let units = unit.files.iter().chain(&unit.environment_files).chain(&instance.socket.files);
+    named.chain(units.map(AsRef::as_ref)).for_each(&mut *visit);
+    each_below(Path::new(CONFIGURATION), DEPTH_MAX, &mut ENTRIES_MAX.clone(), visit);
 }
 
 /// Any change of a file changes its inode or its time of change (inode(7)), which nobody can set.
@@ -51,17 +65,17 @@ fn add_file(hasher: &mut DefaultHasher, path: &Path) {
 }
 
 /// `left`: so many entries may still be looked at. What another user may fill is no configuration, and not followed.
-fn add_directory(hasher: &mut DefaultHasher, path: &Path, depth: u32, left: &mut usize) {
+fn each_below(path: &Path, depth: u32, left: &mut usize, visit: &mut dyn FnMut(&Path)) {
     let entries = std::fs::read_dir(path).into_iter().flatten().flatten().take(*left);
     let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
     *left -= paths.len();
     paths.sort_unstable();
     for path in paths {
-        add_file(hasher, &path);
+        visit(&path);
         let is_roots_directory = rustix::fs::lstat(&path)
             .is_ok_and(|facts| facts.st_uid == 0 && rustix::fs::FileType::from_raw_mode(facts.st_mode).is_dir());
         if depth > 0 && is_roots_directory {
-            add_directory(hasher, &path, depth - 1, left);
+            each_below(&path, depth - 1, left, visit);
         }
     }
 }
@@ -75,7 +89,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let now = || {
             let mut hasher = DefaultHasher::new();
-            add_directory(&mut hasher, directory.path(), DEPTH_MAX, &mut ENTRIES_MAX.clone());
+            let visit = &mut |path: &Path| add_file(&mut hasher, path);
+            each_below(directory.path(), DEPTH_MAX, &mut ENTRIES_MAX.clone(), visit);
             hasher.finish()
         };
         let mut seen = vec![now()];

@@ -15,8 +15,10 @@ pub mod options;
 pub mod package;
 pub mod policy;
 pub mod processes;
+mod sandbox;
 pub mod server;
 pub mod trials;
+mod unit_files;
 mod unit_settings;
 
 use std::collections::{BTreeMap, BTreeSet};

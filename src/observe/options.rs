@@ -46,6 +46,26 @@ pub fn log_file(service: &Unit) -> Option<PathBuf> {
     file
 }
 
+/// A flag with which sshd tests something, or serves one connection, and ends (sshd(8)). `-i` is right where systemd has
+/// accepted the connection.
+pub fn other_mode(service: &Unit, is_per_connection: bool) -> Option<char> {
+    let others = if is_per_connection { "tTGV" } else { "tTGVdi" };
+    let arguments = arguments(service);
+    let mut arguments = arguments.iter();
+    while let Some(flags) = arguments.next() {
+        let Some(flags) = flags.strip_prefix('-') else { continue };
+        let value_at = flags.find(|flag| WITH_VALUE.contains(flag)).unwrap_or(flags.len());
+        if let Some(flag) = flags[..value_at].chars().find(|flag| others.contains(*flag)) {
+            return Some(flag);
+        }
+        // The value of the last flag is the next argument.
+        if value_at + 1 == flags.len() {
+            arguments.next();
+        }
+    }
+    None
+}
+
 /// Everything that decides the options can be read. A pattern in `EnvironmentFile=` is systemd's to expand (glob(7)).
 pub fn are_known(service: &Unit) -> bool {
     service.environment_files.iter().all(|file| match std::fs::read(file) {

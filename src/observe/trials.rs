@@ -1,11 +1,12 @@
 //! Everything that is tried before an instance's listener may be replaced.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::options::{self, are_known, options};
 use super::policy::{self, POLICY_RC_D};
-use super::{control_group, package, server, unit_settings};
+use super::unit_files::texts;
+use super::{basis, control_group, package, sandbox, server, unit_settings};
 use crate::host::deadline::Deadline;
 use crate::model::names::{SERVICE, SOCKET};
 use crate::model::snapshot::{Instance, Snapshot};
@@ -42,7 +43,10 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
     let (config, handshake, declared) = tried;
     let package = package.unwrap_or_else(|_| Package::Unconfigured("dpkg-query could not be asked".to_owned()));
     let files = texts(&unit.files);
-    let start_hindrance = unit_settings::hindrance(&unit.name, &files, deadline);
+    let is_per_connection = unit.name != instance.name();
+    let odd_option = options::other_mode(unit, is_per_connection);
+    let odd_option = odd_option.map(|flag| format!("its option -{flag} makes sshd end instead of serving"));
+    let start_hindrance = odd_option.or_else(|| unit_settings::hindrance(&unit.name, &files, deadline));
     let start_hindrance =
         start_hindrance.or_else(|| unit_settings::log_file(&options::log_file(unit)?, &files)).or_else(|| {
             let socket = Some(&instance.socket).filter(|socket| instance.uses_socket() && !socket.is_active())?;
@@ -55,8 +59,10 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
         handshake,
         start_hindrance,
         exec_condition: unit_settings::has_exec_condition(&files),
+        untried: sandbox::untried(unit),
         unassigned: server::unassigned(bindable),
         own_device_bound: declared.iter().flatten().filter(|(_, bound)| **bound).map(|(address, _)| *address).collect(),
+        last_change: basis::last_change(instance),
         own_addresses: declared.map(|declared| declared.into_keys().collect()),
         package,
         options,
@@ -72,19 +78,6 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
 fn policy(snapshot: &Snapshot, instance: &Instance, deadline: Deadline) -> Policy {
     let units = if snapshot.is_main(instance) { vec![SERVICE, SOCKET] } else { vec![instance.name()] };
     policy::ask(Path::new(POLICY_RC_D), units.into_iter(), deadline)
-}
-
-/// The files of a unit, in systemd's order, as far as they can be read. systemd ignores a line that is not UTF-8, such as a
-/// comment of older times, and reads on (parse_line in conf-parser.c).
-fn texts(files: &[PathBuf]) -> Vec<String> {
-    files.iter().filter_map(|file| std::fs::read(file).ok()).map(|bytes| settings(&bytes)).collect()
-}
-
-/// A line that ends with a backslash goes on in the next one that is no comment (systemd.syntax(7)).
-fn settings(file: &[u8]) -> String {
-    let lines = file.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    let lines: Vec<&str> = lines.filter(|line| !line.trim_start().starts_with(['#', ';'])).collect();
-    lines.join("\n").replace("\\\n", " ")
 }
 
 fn other_processes(snapshot: &Snapshot, instance: &Instance) -> OtherProcesses {
@@ -106,14 +99,4 @@ fn other_processes(snapshot: &Snapshot, instance: &Instance) -> OtherProcesses {
         }
     }
     OtherProcesses::Known(pids.into_iter().filter(|pid| service.main_pid != Some(*pid)).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_goes_on_past_comments_and_not_from_one() {
-        assert_eq!(settings(b"# ends so \\\nA=1 \\\n; between\n  2\nB=\xff\nC=3"), "A=1    2\nC=3");
-    }
 }

@@ -216,6 +216,8 @@ fn some_trial() -> impl Strategy<Value = Trial> {
             config,
             start_hindrance: hindered.then(|| "x".into()),
             exec_condition: hindered,
+            last_change: None,
+            untried: None,
             package: if ready { Package::Ready } else { Package::Unconfigured("x".into()) },
             options: options.into_iter().map(str::to_owned).collect(),
             service_files: vec!["[Service]\nExecStart=/usr/sbin/sshd\n".into(), in_file("[Service]", &service)],

@@ -189,6 +189,8 @@ pub fn serves(texts: &[&str]) -> Trial {
         config: Check::Passed,
         start_hindrance: None,
         exec_condition: false,
+        last_change: None,
+        untried: None,
         handshake: Check::Passed,
         own_addresses: Some(addresses(texts)),
         package: Package::Ready,

@@ -106,6 +106,7 @@ impl Bus {
             starting_for: is_starting
                 .then(|| unit.value("InactiveExitTimestampMonotonic").map(elapsed_since))
                 .flatten(),
+            last_started: elapsed_since(unit.value("ActiveEnterTimestampMonotonic").unwrap_or_default()),
             sub: unit.text("SubState"),
             result: unit.text("Result"),
             enablement: Enablement::parse(&unit.text("UnitFileState")),

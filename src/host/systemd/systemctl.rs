@@ -16,7 +16,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 const PROPERTIES: &str = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,MainPID,NRestarts,Job,CanStart,NeedDaemonReload,\
                           KillMode,ControlGroup,ExecStart,EnvironmentFiles,Environment,PrivateNetwork,\
                           NetworkNamespacePath,FragmentPath,DropInPaths,TriggeredBy,Listen,BindIPv6Only,Accept,FreeBind,\
-                          BindToDevice,ControlPID,ConsistsOf,RequiredBy,BoundBy,InactiveExitTimestampMonotonic,\
+                          BindToDevice,ControlPID,ConsistsOf,RequiredBy,BoundBy,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic,\
                           RuntimeDirectory,RuntimeDirectoryPreserve";
 
 pub(super) struct Systemctl;
@@ -103,6 +103,7 @@ pub fn parse(name: &str, shown: &str) -> Unit {
         starting_for: is_starting
             .then(|| text("InactiveExitTimestampMonotonic").parse().ok().map(elapsed_since))
             .flatten(),
+        last_started: elapsed_since(text("ActiveEnterTimestampMonotonic").parse().unwrap_or_default()),
         sub: text("SubState"),
         result: text("Result"),
         enablement: Enablement::parse(&text("UnitFileState")),

@@ -154,6 +154,8 @@ fn trial(layout: &Layout) -> Trial {
         handshake: if layout.works { Check::Passed } else { Check::Failed("x".to_owned()) },
         start_hindrance: None,
         exec_condition: false,
+        last_change: None,
+        untried: None,
         own_addresses: layout.works.then(|| addresses(&layout.own)),
         package: Package::Ready,
         options: Vec::new(),
