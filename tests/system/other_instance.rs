@@ -181,3 +181,27 @@ fn a_session_that_begins_during_the_repair_of_another_instance_survives() {
     assert_eq!(check.verdicts(), ["ssh.service healthy", "sshd-2222.service refused"], "{check:#?}");
     assert_eq!(check.json()["refusal"]["code"], "would-kill-sessions", "{check:#?}");
 }
+
+/// It holds IPv4 there, so the unit that was started since serves IPv6 alone.
+#[test]
+fn an_orphan_at_the_port_of_another_instance_is_that_instances() {
+    let machine = Machine::with_package("trixie");
+    machine.instance("2222", "-p 2222");
+    machine.sh(&format!("systemctl stop {OTHER}")).ok();
+    let orphan = machine.number(
+        "/usr/sbin/sshd -o PidFile=/run/other.pid -o ListenAddress=0.0.0.0 -p 2222; until [ -s /run/other.pid ]; do :; done; cat /run/other.pid",
+    );
+    machine.replace_program("/usr/sbin/sshd");
+    machine.sh(&format!("systemctl restart ssh.service; systemctl start {OTHER}")).ok();
+    let repair = machine.sh("sshd-mend repair --json");
+    assert_eq!(
+        repair.verdicts(),
+        ["ssh.service healthy", "sshd-2222.service repaired"],
+        "{repair:#?}\n{}",
+        machine.state()
+    );
+    assert!(!machine.is_alive(orphan));
+    machine.assert_login();
+    machine.assert_login_at(OTHER_LOGIN);
+    machine.sh("sshd-mend check").ok();
+}

@@ -209,3 +209,31 @@ fn a_suspended_hook_does_nothing_and_says_so() {
     assert!(machine.is_alive(listener));
     machine.assert_repair(listener);
 }
+
+/// With some of these sshd would end at once, with others close every connection.
+#[test]
+fn a_sandbox_that_no_start_has_tried() {
+    let (machine, listener) = Machine::with_stale_orphan("trixie");
+    for setting in [
+        "RootDirectory=/srv",
+        "InaccessiblePaths=/usr/lib/openssh",
+        "NoExecPaths=/usr/lib/openssh",
+        "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
+        "LimitNOFILE=5",
+        "SystemCallFilter=~socket",
+        "PrivateUsers=yes",
+    ] {
+        machine.drop_in("ssh.service", &format!("[Service]\n{setting}"));
+        assert_refused(&machine, listener, "settings-untried");
+        machine.assert_login();
+    }
+    machine.remove_drop_in("ssh.service");
+    machine.sh("sshd-mend repair").ok();
+    // One with which it has served is no reason.
+    machine.drop_in("ssh.service", "[Service]\nProtectSystem=full");
+    machine.sh("systemctl restart ssh.service").ok();
+    let stale = machine.main_pid("ssh.service");
+    machine.replace_program("/usr/sbin/sshd");
+    machine.assert_repair(stale);
+    machine.assert_login();
+}

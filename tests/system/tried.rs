@@ -287,3 +287,56 @@ fn a_restart_that_could_bind_nothing_or_is_masked() {
     machine.sh("systemctl -q disable --now ssh.service; systemctl -q enable --now ssh.socket; systemctl -q mask ssh.service").ok();
     machine.sh("sshd-mend check").warns(2, &["will not start for the next connection", "masked"]);
 }
+
+/// One that came after sshd, and one that somebody held when it was started.
+#[test]
+fn an_address_that_is_declared_and_not_served() {
+    for suite in ["trixie", "bookworm"] {
+        let machine = Machine::with_package(suite);
+        machine
+            .sh("printf 'ListenAddress 10.9.9.9\nListenAddress 127.0.0.1\n' >/etc/ssh/sshd_config.d/a.conf; systemctl restart ssh.service")
+            .ok();
+        machine.sh("sshd-mend check").ok();
+        machine.sh("ip address add 10.9.9.9/32 dev lo").ok();
+        let texts =
+            ["SSHD CRITICAL - BROKEN", "ssh.service does not serve 10.9.9.9:22", "systemctl restart ssh.service"];
+        machine.sh("sshd-mend check").warns(2, &texts);
+        machine.sh("sshd-mend hook --full").warns(0, &texts);
+        machine.sh("systemctl restart ssh.service; sshd-mend check").ok();
+
+        machine.sh("rm /etc/ssh/sshd_config.d/a.conf; systemctl stop ssh.service").ok();
+        machine.copy_in(&crate::machine::script("scripts/hold-port.py"), "hold-port.py");
+        machine.sh("systemd-run -q --unit=taker python3 /lab/hold-port.py 0.0.0.0 22; until ss -Hltn | grep -q :22; do :; done").ok();
+        machine.sh("systemctl start ssh.service").ok();
+        machine.sh("sshd-mend check").warns(2, &["another program holds an address of sshd"]);
+        machine.sh("systemctl stop taker").ok();
+        machine.sh("sshd-mend check").warns(2, &["ssh.service does not serve 0.0.0.0:22, which it declares"]);
+        machine.sh("systemctl restart ssh.service; sshd-mend check").ok();
+        machine.assert_login();
+    }
+}
+
+/// Options with which sshd tests something, or serves one connection, and ends.
+#[test]
+fn options_that_make_sshd_end() {
+    let machine = Machine::with_package("trixie");
+    for option in ["-t", "-T", "-G", "-i", "-d", "-o Port=22 -Dt"] {
+        machine.sh(&format!("echo 'SSHD_OPTS=\"{option}\"' >/etc/default/ssh")).ok();
+        machine.sh("sshd-mend check").warns(1, &["would not start again", "makes sshd end"]);
+    }
+    machine.sh("echo 'SSHD_OPTS=\"-u0 -o Port=22 -e\"' >/etc/default/ssh; sshd-mend check").ok();
+}
+
+/// Nobody listens until something else is done.
+#[test]
+fn a_start_that_waits_for_another_unit() {
+    let machine = Machine::with_package("trixie");
+    machine.sh("printf '[Service]\nType=oneshot\nExecStart=/bin/sleep 600\n' >/etc/systemd/system/slow.service").ok();
+    machine.drop_in("ssh.service", "[Unit]\nAfter=slow.service");
+    machine.sh("systemctl stop ssh.service; systemctl start --no-block slow.service ssh.service").ok();
+    machine.wait_until("the job waits", |machine| {
+        machine.sh("systemctl list-jobs | grep -q 'ssh.service.*waiting'").status == 0
+    });
+    machine.sh("sshd-mend check").warns(1, &["nobody listens for ssh.service until a job for ssh.service is done"]);
+    machine.sh("sshd-mend check --json").assert_finding("starting");
+}
