@@ -202,9 +202,9 @@ const BUGS: Written = &[
     ),
     (
         "",
-        "Before a replacement the program on disk is tried, with its configuration and its options. Other commands of the unit (ExecStartPre=, ExecCondition=) are not, \
-         nor are settings of its sandbox that are not in force yet (CapabilityBoundingSet=, SystemCallFilter=, LimitNOFILE=): restart the unit \
-         after you have changed them. A start that takes longer than 15 s counts as failed.",
+        "Before a replacement the program on disk is tried, with its configuration and its options. Other commands of the unit (ExecStartPre=, ExecCondition=) are not. \
+         Where its sandbox (CapabilityBoundingSet=, SystemCallFilter=, LimitNOFILE= and the like) was changed after its last start, no listener is \
+         replaced: restart the unit after you have changed it. A start that takes longer than 15 s counts as failed.",
     ),
     ("", "`check` does not connect to a socket that systemd holds, since that would start the service."),
     (

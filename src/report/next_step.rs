@@ -13,7 +13,10 @@ pub(super) fn next_step(outcome: &Outcome) -> Option<String> {
     match outcome.verdict {
         Verdict::NotApplicable | Verdict::Unknown => None,
         Verdict::Rescued => Some(rescued(outcome)),
-        Verdict::Repaired => outcome.refusal.as_ref().map(|refusal| refusal.advice.clone()),
+        Verdict::Repaired => outcome.refusal.as_ref().map(|refusal| refusal.advice.clone()).or_else(|| {
+            let is_all = outcome.exit_status == 0;
+            (!is_all).then(|| "sudo sshd-mend check, which says what is left to do".to_owned())
+        }),
         Verdict::Failed => Some(format!("1. See why: {}. 2. Remove the cause. 3. {REPAIR}", logs(&failed(outcome)))),
         Verdict::Unverified if outcome.done.is_empty() => Some(format!(
             "1. Until it has ended, watch it (Ctrl-C to leave): sudo journalctl -fu {REPAIR_UNIT}. 2. sudo sshd-mend check"

@@ -121,16 +121,22 @@ fn the_result_of_a_job_comes_from_systemd_alone() {
     machine.drop_in("ssh.service", "[Service]\nExecStartPre=/bin/sleep 3");
     let before = machine.main_pid("ssh.service");
     machine.replace_program("/usr/sbin/sshd");
-    machine.copy_in(&crate::machine::script("scripts/flood-signals.py"), "flood.py");
-    let flood = "setpriv --reuid=user --regid=user --clear-groups python3 /lab/flood.py /home/user/sent";
-    machine.sh(&format!("{flood} >/dev/null 2>&1 </dev/null &")).ok();
+    machine
+        .sh("cat >/lab/forge <<'E'
+while :; do
+    for name in $(busctl list --unique --no-legend | cut -d' ' -f1); do
+        busctl emit --destination=$name /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager JobRemoved \
+            uoss 1 /org/freedesktop/systemd1/job/1 ssh.service failed && : >/home/user/sent
+    done
+done
+E
+setpriv --reuid=user --regid=user --clear-groups sh /lab/forge >/dev/null 2>&1 </dev/null &")
+        .ok();
     machine.wait_until("signals are sent", |machine| machine.sh("[ -e /home/user/sent ]").status == 0);
     let repair = machine.sh("sshd-mend repair --json");
     repair.assert_verdict("repaired", 0);
     let restart = repair.step("restart-unit").expect("the restart");
     assert_eq!((&restart["ok"], &restart["result"]), (&true.into(), &"restarted".into()), "{restart:#}");
-    // A call that gets no answer takes five seconds more, and there are several.
-    assert!(restart["duration_ms"].as_u64().is_some_and(|ms| ms < 8_000), "{restart:#}");
     assert_ne!(machine.main_pid("ssh.service"), before);
     machine.assert_login();
 }
