@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::findings::finding;
-use super::role::{is_listener, owns};
+use super::role::{is_listener, owns, serves_by_itself};
 use super::served::{named, served_by, taken_by_others, unserved};
 use super::unit_findings::UnitFinding;
 use crate::model::address::list;
@@ -108,12 +107,7 @@ fn own_addresses<'a>(instance: &Instance, trial: &'a Trial) -> Option<&'a BTreeS
 /// interface had when it was started, or that another program held.
 fn about_unserved(snapshot: &Snapshot, instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
     let name = instance.name();
-    let main = snapshot.processes.iter().find(|p| is_listener(p, snapshot) && owns(&instance.service, p))?;
-    // What was changed since then is in force after the next start. The start of a process is known by the second.
-    if trial.last_change? > main.started + Duration::from_secs(2) {
-        return None;
-    }
-    let own = own_addresses(instance, trial)?;
+    let own = own_addresses(instance, trial).filter(|_| !trial.changed && serves_by_itself(snapshot, instance))?;
     let mut missing = unserved(own, &served_by(snapshot, instance));
     let sockets = snapshot.processes.iter().flat_map(|process| &process.sockets);
     let has_ipv6 = sockets.chain(&snapshot.foreign).any(|socket| socket.address.is_ipv6());

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::time::SystemTime;
 
 /// The trials of a run, by the instance's service.
 pub type Trials = BTreeMap<String, Trial>;
@@ -26,8 +25,8 @@ pub struct Trial {
     pub own_device_bound: BTreeSet<SocketAddr>,
     /// Addresses of its own or of its socket that no interface of this host has: they cannot be bound.
     pub unassigned: BTreeSet<SocketAddr>,
-    /// When its configuration or one of its units was changed last: what runs may be from before.
-    pub last_change: Option<SystemTime>,
+    /// Its configuration or one of its units was changed after its last start: what it declares is not in force yet.
+    pub changed: bool,
     /// Whether dpkg has finished with the package that owns the program.
     pub package: Package,
     /// The arguments with which the trial was made: those of `ExecStart=`, expanded, without those that choose how

@@ -1,5 +1,5 @@
 //! What the result of a trial depends on, as one number: programs, libraries, configuration, units. As long as it is the
-//! same, a trial that passed would pass again. And when the administrator has changed any of it last.
+//! same, a trial that passed would pass again. And whether any of it was changed since the last start.
 //!
 //! Files that configuration names at other places than /etc/ssh are not seen unless an option of the unit names them:
 //! `check` and the timer try everything, whatever has changed.
@@ -38,12 +38,16 @@ pub fn basis(instance: &Instance) -> u64 {
     hasher.finish()
 }
 
-/// When a file was changed last from which sshd or its units take their settings. `None`: there is none.
-pub(super) fn last_change(instance: &Instance) -> Option<SystemTime> {
-    let mut last = None;
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|facts| facts.modified()).ok();
-    each_setting(instance, &options(instance.runs_sshd()), &mut |path| last = last.max(changed(path)));
-    last
+/// A file was changed after the last start of the unit from which sshd or systemd takes its settings.
+pub(super) fn is_changed(instance: &Instance) -> bool {
+    let unit = instance.runs_sshd();
+    let Some(last_start) = SystemTime::now().checked_sub(unit.last_started) else { return true };
+    let mut is_changed = false;
+    each_setting(instance, &options(unit), &mut |path| {
+        let changed = std::fs::metadata(path).and_then(|facts| facts.modified());
+        is_changed |= changed.is_ok_and(|at| at > last_start);
+    });
+    is_changed
 }
 
 /// Units, environment files, what options name, and what is below /etc/ssh.

@@ -62,7 +62,7 @@ fn trial(snapshot: &Snapshot, instance: &Instance, ask_policy: bool, deadline: D
         untried: sandbox::untried(unit),
         unassigned: server::unassigned(bindable),
         own_device_bound: declared.iter().flatten().filter(|(_, bound)| **bound).map(|(address, _)| *address).collect(),
-        last_change: basis::last_change(instance),
+        changed: basis::is_changed(instance),
         own_addresses: declared.map(|declared| declared.into_keys().collect()),
         package,
         options,

@@ -216,7 +216,7 @@ fn some_trial() -> impl Strategy<Value = Trial> {
             config,
             start_hindrance: hindered.then(|| "x".into()),
             exec_condition: hindered,
-            last_change: None,
+            changed: true,
             untried: None,
             package: if ready { Package::Ready } else { Package::Unconfigured("x".into()) },
             options: options.into_iter().map(str::to_owned).collect(),

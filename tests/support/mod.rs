@@ -189,7 +189,7 @@ pub fn serves(texts: &[&str]) -> Trial {
         config: Check::Passed,
         start_hindrance: None,
         exec_condition: false,
-        last_change: None,
+        changed: true,
         untried: None,
         handshake: Check::Passed,
         own_addresses: Some(addresses(texts)),

@@ -154,7 +154,7 @@ fn trial(layout: &Layout) -> Trial {
         handshake: if layout.works { Check::Passed } else { Check::Failed("x".to_owned()) },
         start_hindrance: None,
         exec_condition: false,
-        last_change: None,
+        changed: true,
         untried: None,
         own_addresses: layout.works.then(|| addresses(&layout.own)),
         package: Package::Ready,
