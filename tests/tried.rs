@@ -127,6 +127,37 @@ fn an_address_that_is_declared_and_not_served() {
     assert_eq!(judged(false, &["192.0.2.1:2222"]), [], "no interface has it");
 }
 
+/// What another socket of the same sshd serves is not served by that one.
+#[test]
+fn a_wildcard_of_one_family_is_not_the_other() {
+    let mut trials = ready();
+    trial(&mut trials, "ssh.service").changed = false;
+    for (served, others, expected) in [
+        ("0.0.0.0:22", &["[::1]:631"][..], &[("instance-down", Severity::Critical)][..]),
+        ("[::]:22", &[], &[("instance-down", Severity::Critical)]),
+        // Nobody on this host uses IPv6, which may be switched off.
+        ("0.0.0.0:22", &[], &[]),
+    ] {
+        let mut machine = healthy();
+        machine.processes[0].sockets = sockets(&[served]);
+        machine.foreign = sockets(others);
+        assert_eq!(codes(&judged(&machine, &trials)), expected, "{served} beside {others:?}");
+    }
+    // It has only just been started.
+    let mut machine = healthy();
+    machine.processes[0].sockets = sockets(&["[::]:22"]);
+    machine.instances[0].service.active = ActiveState::Reloading;
+    assert_eq!(codes(&judged(&machine, &trials)), []);
+}
+
+/// No probe reaches it there.
+#[test]
+fn a_listener_in_a_vrf_is_not_known_to_be_healthy() {
+    let mut machine = healthy();
+    machine.processes[0].sockets[0].vrf = true;
+    assert_eq!(codes(&judged(&machine, &ready())), [("not-examined", Severity::Warning)]);
+}
+
 /// The plan says what is wrong with a program that is to take over.
 #[test]
 fn a_refusal_is_not_said_twice() {

@@ -147,10 +147,12 @@ impl<M: Machine> Work<'_, M> {
         let started = self.start();
         // systemd may have refused the restart: then nothing was terminated.
         let ended = self.old.is_empty() || self.old.iter().any(Target::has_exited);
+        let steps = self.steps.len();
         let mut proof = self.prove(started);
         let serves = &self.replacement.start.serves;
-        // Somebody else's restart is no failure of this one.
+        // Somebody else's restart is no failure of this one: what was seen during it does not count.
         if started && matches!(proof, End::Lost(_)) && self.machine.wait_for_others(serves) {
+            self.steps.truncate(steps);
             proof = self.prove(self.machine.is_active(serves));
         }
         let end = match proof {

@@ -55,7 +55,7 @@ impl Run<'_> {
     /// Refusals of the assessment that decided in the end, for instances to which nothing was done.
     pub(super) fn add_refusals(&self, outcome: &mut Outcome, decided: &Assessment, execution: &Execution) {
         for (name, refusal) in decided.plan.refusals() {
-            let untouched = execution.of(name).is_none();
+            let untouched = execution.of(name).is_none_or(|done| done.end == End::Changed);
             for instance in outcome.instances.iter_mut().filter(|instance| instance.instance == name && untouched) {
                 instance.refusal = Some(refusal.clone());
                 if instance.rescue.is_none() {
@@ -148,7 +148,7 @@ impl Run<'_> {
 
 /// What was tried only after a repair, since it had to wait for that.
 fn found_later(first: &Assessment, last: &Assessment) -> Vec<Finding> {
-    let by_trial = [FindingCode::WouldNotRestart, FindingCode::NotExamined];
+    let by_trial = [FindingCode::WouldNotRestart, FindingCode::NotExamined, FindingCode::InstanceDown];
     let is_new = |finding: &&Finding| {
         let known = &first.diagnosis.findings;
         !known.iter().any(|known| known.code == finding.code && known.instance == finding.instance)

@@ -56,19 +56,18 @@ impl Run<'_> {
         log::debug!("{RETRY_TIMER}: {armed:?}");
     }
 
-    /// Nobody can connect, or nobody knows, and what prevents it may be corrected without anything that starts the hook. So
-    /// may what keeps a unit from its start that failed over and over, and was stopped.
+    /// Nobody can connect, and what prevents it may be corrected without anything that starts the hook. So may what keeps a
+    /// unit from its start that failed over and over, and was stopped in place of a refused repair.
     ///
     /// Where one of several servers is reached, nothing is tried again and again: a start that fails may take /run/sshd from it.
     pub fn look_again_if_broken(&self, outcome: &Outcome) {
-        let is_broken = match outcome.verdict {
-            Verdict::Failed | Verdict::Broken | Verdict::Refused | Verdict::Unverified => outcome.exit_status == 2,
-            Verdict::Unknown => true,
-            _ => false,
-        };
+        let verdicts = [Verdict::Failed, Verdict::Broken, Verdict::Refused, Verdict::Unverified];
+        let is_broken = verdicts.contains(&outcome.verdict) && outcome.exit_status == 2;
         let is_reached = outcome.listeners.iter().any(|listener| listener.probe.is_ok());
         let is_stopped = || record::intent().is_some_and(|intent| intent.instances.iter().any(|intent| intent.stopped));
-        if (is_broken && !is_reached) || is_stopped() {
+        // As long as it is refused, no start is tried.
+        let waits = outcome.verdict == Verdict::Refused && is_stopped();
+        if (is_broken && !is_reached) || waits {
             self.look_again();
         }
     }

@@ -2,10 +2,10 @@
 
 use super::role::serves_by_itself;
 use super::served::{in_the_way, lost_addresses, named};
-use super::unit_findings::{UnitFinding, about_units};
+use super::unit_findings::{UnitFinding, about_units, restart_of};
 use crate::model::address::list;
 use crate::model::diagnosis::{Finding, FindingCode, Listener, Severity};
-use crate::model::names::{RECORD, RUNTIME_DIRECTORY, SERVICE};
+use crate::model::names::{RECORD, RUNTIME_DIRECTORY};
 use crate::model::probe::ProbeResult;
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::unit::LoadState;
@@ -74,7 +74,7 @@ fn about_orphan(listener: &Listener) -> (FindingCode, String, String) {
 fn about_owned(snapshot: &Snapshot, listener: &Listener, unit: &str) -> Option<(FindingCode, String, String)> {
     let pid = listener.pid;
     let libraries = listener.stale_libraries.join(", ");
-    let again = restart_of(snapshot, listener);
+    let again = snapshot.instance(&listener.instance).map(restart_of).unwrap_or_default();
     Some(match listener.probe.result {
         _ if listener.stale => {
             let message = format!("sshd {pid} of {unit} runs a program that {}", gone(listener));
@@ -100,6 +100,11 @@ fn about_owned(snapshot: &Snapshot, listener: &Listener, unit: &str) -> Option<(
             );
             (FindingCode::NotAnswering, message, advice)
         }
+        _ if serves_vrf(snapshot, pid) => {
+            let message = format!("sshd {pid} of {unit} serves a VRF, where no probe reaches it");
+            let advice = "Nothing is known to be wrong with it. To be sure, log in to it from that VRF".to_owned();
+            (FindingCode::NotExamined, message, advice)
+        }
         _ if !libraries.is_empty() => {
             let message = format!(
                 "sshd {pid} of {unit} still uses libraries from before an upgrade ({libraries}): their security fixes are not in force"
@@ -110,17 +115,13 @@ fn about_owned(snapshot: &Snapshot, listener: &Listener, unit: &str) -> Option<(
     })
 }
 
-const fn gone(listener: &Listener) -> &'static str {
-    if listener.removed { "was removed from disk" } else { "was replaced on disk" }
+fn serves_vrf(snapshot: &Snapshot, pid: i32) -> bool {
+    let process = snapshot.processes.iter().find(|process| process.pid == pid);
+    process.is_some_and(|process| process.sockets.iter().any(|socket| socket.vrf))
 }
 
-/// The command that has systemd restart a listener's unit, and what becomes of the sessions.
-fn restart_of(snapshot: &Snapshot, listener: &Listener) -> String {
-    let spares = snapshot.instance(&listener.instance).is_some_and(|i| i.service.spares_other_processes());
-    let sessions = if spares { "open sessions survive" } else { "this ends the open sessions that it serves" };
-    // Its options are Debian's.
-    let test = if listener.instance == SERVICE { "sudo sshd -t && " } else { "" };
-    format!("{test}sudo systemctl restart {} ({sessions})", listener.instance)
+const fn gone(listener: &Listener) -> &'static str {
+    if listener.removed { "was removed from disk" } else { "was replaced on disk" }
 }
 
 /// About one instance. `about`: code, severity, message, advice.

@@ -87,8 +87,8 @@ pub(super) fn replacement(
         by_deadline(trial)?;
         by_program(instance, trial)?;
         // Where nobody serves, a start can lose nothing.
-        if !replaced.is_empty() {
-            by_sandbox(trial)?;
+        if let Some(first) = replaced.first() {
+            by_sandbox(trial).map_err(|refusal| refusal.about_process(first.pid))?;
         }
         let with_socket = start.reset.contains(&instance.socket.name);
         let started = coverage(instance, trial, with_socket);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::served::{served_by, unserved};
 use crate::model::address::list;
 use crate::model::diagnosis::{FindingCode, Listener, Severity};
+use crate::model::names::SERVICE;
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::unit::{ActiveState, Unit};
 
@@ -156,4 +157,13 @@ fn restart_all(instance: &Instance) -> String {
             )
         }
     }
+}
+
+/// The command that has systemd restart an instance, and what becomes of its sessions.
+pub(super) fn restart_of(instance: &Instance) -> String {
+    let spares = instance.service.spares_other_processes();
+    let sessions = if spares { "open sessions survive" } else { "this ends the open sessions that it serves" };
+    // Its options are Debian's.
+    let test = if instance.name() == SERVICE { "sudo sshd -t && " } else { "" };
+    format!("{test}sudo systemctl restart {} ({sessions})", instance.name())
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::findings::finding;
-use super::role::{is_listener, owns, serves_by_itself};
+use super::role::{is_listener, owns};
 use super::served::{named, served_by, taken_by_others, unserved};
-use super::unit_findings::UnitFinding;
-use crate::model::address::list;
+use super::unit_findings::{UnitFinding, restart_of};
+use crate::model::address::{collide, list};
 use crate::model::coverage::Coverage;
 use crate::model::diagnosis::{Finding, FindingCode, Severity};
 use crate::model::plan::{Decision, Plan};
@@ -15,7 +15,7 @@ use crate::model::process::{ListenSocket, Process};
 use crate::model::refusal::RefusalCode;
 use crate::model::snapshot::{Instance, Snapshot};
 use crate::model::trial::{Check, Trial, Trials};
-use crate::model::unit::LoadState;
+use crate::model::unit::{ActiveState, LoadState};
 
 /// Whether instances would start again whose program was tried, unless the plan says that already.
 pub(super) fn about_trials(snapshot: &Snapshot, trials: &Trials, plan: &Plan) -> Vec<Finding> {
@@ -107,12 +107,22 @@ fn own_addresses<'a>(instance: &Instance, trial: &'a Trial) -> Option<&'a BTreeS
 /// interface had when it was started, or that another program held.
 fn about_unserved(snapshot: &Snapshot, instance: &Instance, trial: &Trial) -> Option<UnitFinding> {
     let name = instance.name();
-    let own = own_addresses(instance, trial).filter(|_| !trial.changed && serves_by_itself(snapshot, instance))?;
+    let own = own_addresses(instance, trial).filter(|_| !trial.changed)?;
+    let is_own = |process: &&Process| is_listener(process, snapshot) && owns(&instance.service, process);
+    let sockets: Vec<&ListenSocket> = snapshot.processes.iter().filter(is_own).flat_map(|own| &own.sockets).collect();
+    // While it is being started it has not tried yet.
+    if instance.service.active != ActiveState::Active || sockets.is_empty() {
+        return None;
+    }
+    let held: BTreeSet<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();
     let mut missing = unserved(own, &served_by(snapshot, instance));
-    let sockets = snapshot.processes.iter().flat_map(|process| &process.sockets);
-    let has_ipv6 = sockets.chain(&snapshot.foreign).any(|socket| socket.address.is_ipv6());
+    let all = snapshot.processes.iter().flat_map(|process| &process.sockets);
+    let has_ipv6 = all.chain(&snapshot.foreign).any(|socket| socket.address.is_ipv6());
     // Of an address that others hold, their holder is what is to be told.
-    let is_taken = |address| !taken_by_others(snapshot, &BTreeSet::from([address]), &BTreeSet::new()).is_empty();
+    let is_taken = |address| {
+        let by_systemd = snapshot.systemd_holds.iter().any(|held| collide(held.address, address));
+        by_systemd || !taken_by_others(snapshot, &BTreeSet::from([address]), &held).is_empty()
+    };
     let is_free = |address: &SocketAddr| !trial.unassigned.contains(address) && (address.is_ipv4() || has_ipv6);
     missing.retain(|address| is_free(address) && !is_taken(*address));
     if missing.is_empty() {
@@ -120,9 +130,7 @@ fn about_unserved(snapshot: &Snapshot, instance: &Instance, trial: &Trial) -> Op
     }
     let message =
         format!("{name} does not serve {}, which it declares: it could not when it was started", list(&missing));
-    let sessions = if instance.service.spares_other_processes() { " (open sessions survive)" } else { "" };
-    let advice = format!("sudo sshd -t && sudo systemctl restart {name}{sessions}");
-    Some((FindingCode::InstanceDown, Severity::Critical, message, advice))
+    Some((FindingCode::InstanceDown, Severity::Critical, message, restart_of(instance)))
 }
 
 /// The configuration has changed since the listener was started, or another program has taken an address.

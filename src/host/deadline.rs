@@ -1,7 +1,7 @@
 //! The time that a run may take, on the monotonic clock: a jump of the wall clock neither ends it nor makes it hang.
 
 use rustix::time::{ClockId, clock_gettime};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// A point in time after which nothing is waited for any more.
 #[derive(Debug, Clone, Copy)]
@@ -34,4 +34,10 @@ pub fn elapsed_since(micros: u64) -> Duration {
     let now = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default()).saturating_sub(Duration::from_micros(micros))
+}
+
+/// The same of CLOCK_REALTIME.
+pub fn elapsed_since_date(micros: u64) -> Duration {
+    let date = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+    SystemTime::now().duration_since(date).unwrap_or_default()
 }

@@ -8,6 +8,8 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use procfs::net::{TcpNetEntry, TcpState};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
@@ -79,7 +81,11 @@ fn listed() -> io::Result<Vec<ListenSocket>> {
 }
 
 fn dump(family: AddressFamily) -> io::Result<Vec<ListenSocket>> {
-    let is_vrf = |index| interfaces::is_vrf(Path::new(interfaces::CLASS), index);
+    // Users may bind as many sockets to an interface as they like.
+    let known = RefCell::new(BTreeMap::new());
+    let is_vrf = |index| {
+        *known.borrow_mut().entry(index).or_insert_with(|| interfaces::is_vrf(Path::new(interfaces::CLASS), index))
+    };
     let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
     setsockopt(&netlink, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER_TIMEOUT_SECS))?;
     sendto(netlink.as_raw_fd(), &request(family), &NetlinkAddr::new(0, 0), MsgFlags::empty())?;

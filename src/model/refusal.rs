@@ -58,7 +58,8 @@ refusals! {
         "Do not reboot or restart UNIT before. 1. Correct that; `systemctl cat UNIT` shows the files of the unit. 2. sudo sshd-mend repair";
     SettingsUntried "settings-untried":
         "the unit's sandbox was changed after its last start, and whether sshd serves in it is not known before the next",
-        "1. Take the change back (systemctl cat UNIT shows its files). 2. sudo sshd-mend repair. 3. Make the change again, restart UNIT from a session that you keep open, and test a login";
+        "From a session that you keep open: 1. sudo sh -c 'kill PID; systemctl restart UNIT'. 2. Test a login. 3. If it fails, take the change back \
+         (systemctl cat UNIT shows its files), and restart UNIT again";
     PackageUnconfigured "package-unconfigured":
         "the package that sshd belongs to is not fully configured",
         "1. sudo dpkg --configure -a. 2. sudo sshd-mend repair";

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::options::options;
+use super::unit_files::last_change;
 use crate::model::snapshot::Instance;
 
 /// Of instances that have passed, by the instance's service.
@@ -44,8 +45,7 @@ pub(super) fn is_changed(instance: &Instance) -> bool {
     let Some(last_start) = SystemTime::now().checked_sub(unit.last_started) else { return true };
     let mut is_changed = false;
     each_setting(instance, &options(unit), &mut |path| {
-        let changed = std::fs::metadata(path).and_then(|facts| facts.modified());
-        is_changed |= changed.is_ok_and(|at| at > last_start);
+        is_changed |= last_change(path).is_some_and(|at| at > last_start);
     });
     is_changed
 }
@@ -56,7 +56,7 @@ fn each_setting(instance: &Instance, options: &[String], visit: &mut dyn FnMut(&
     let named = options.iter().filter_map(|option| Some(Path::new(&option[option.find('/')?..])));
     let unit = instance.runs_sshd();
     let units = unit.files.iter().chain(&unit.environment_files).chain(&instance.socket.files);
-    named.chain(units.map(AsRef::as_ref)).for_each(&mut *visit);
+    named.chain(units.map(AsRef::as_ref)).chain([Path::new(CONFIGURATION)]).for_each(&mut *visit);
     each_below(Path::new(CONFIGURATION), DEPTH_MAX, &mut ENTRIES_MAX.clone(), visit);
 }
 

@@ -42,7 +42,7 @@ pub(super) fn observe(
         // Asked for by an alias.
         let known = instances.iter().any(|instance| instance.name() == service.name);
         let is_sshd = service.sshd().is_some() && listens(&service);
-        let runs_one = || service.is_active() && serving.clone().any(|process| service.runs(process));
+        let runs_one = || service.is_active() && serving.clone().any(|it| may_be_listener(it) && service.runs(it));
         if known || !(is_sshd || on_record.contains(name.as_str()) || runs_one()) {
             continue;
         }
@@ -63,6 +63,11 @@ pub(super) fn observe(
 fn listens(service: &Unit) -> bool {
     let others = ["-i", "-t", "-T", "-G"];
     service.sshd().is_some_and(|exec| !exec.arguments.iter().any(|argument| others.contains(&argument.as_str())))
+}
+
+/// Not one of a container, which its service has started as well, and no session, which may listen for its user (`-R`).
+fn may_be_listener(process: &Process) -> bool {
+    process.surroundings.is_host() && !process.connected && !process.stdin_is_socket && !process.parent_is_sshd
 }
 
 fn instance(manager: &Manager, service: Unit, socket: Unit) -> Result<Instance, Error> {

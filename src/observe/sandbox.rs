@@ -4,11 +4,11 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use super::unit_files::settings;
+use super::unit_files::{last_change, settings};
 use crate::model::unit::Unit;
 
 /// How the names of settings begin that take something from a process (systemd.exec(5), systemd.resource-control(5)).
-const SANDBOX: [&str; 26] = [
+const SANDBOX: [&str; 30] = [
     "AmbientCapabilities",
     "AppArmorProfile",
     "BindPaths",
@@ -16,6 +16,9 @@ const SANDBOX: [&str; 26] = [
     "CapabilityBoundingSet",
     "Device",
     "ExecPaths",
+    "IPAddress",
+    "IPEgressFilterPath",
+    "IPIngressFilterPath",
     "InaccessiblePaths",
     "KeyringMode",
     "Limit",
@@ -32,10 +35,14 @@ const SANDBOX: [&str; 26] = [
     "SELinuxContext",
     "SecureBits",
     "SmackProcessLabel",
+    "SocketBind",
     "SystemCall",
     "TasksMax",
     "TemporaryFileSystem",
 ];
+
+/// With these values they take nothing. A container's generator writes such settings anew at every reload (distrobuilder).
+const NEUTRAL: [&str; 6] = ["", "no", "false", "off", "0", "default"];
 
 /// The first such setting in a file of `unit` that was changed after the unit was active last, or after the boot.
 pub(super) fn untried(unit: &Unit) -> Option<String> {
@@ -44,13 +51,14 @@ pub(super) fn untried(unit: &Unit) -> Option<String> {
 }
 
 fn untried_since(files: &[PathBuf], last_start: SystemTime) -> Option<String> {
-    let changed =
-        |file: &&PathBuf| std::fs::metadata(file).and_then(|facts| facts.modified()).is_ok_and(|at| at > last_start);
-    files.iter().filter(changed).find_map(|file| {
+    files.iter().filter(|file| last_change(file).is_some_and(|at| at > last_start)).find_map(|file| {
         let text = settings(&std::fs::read(file).ok()?);
-        let keys = text.lines().filter_map(|line| Some(line.split_once('=')?.0.trim()));
-        let key = keys.into_iter().find(|key| SANDBOX.iter().any(|name| key.starts_with(name)))?.to_owned();
-        Some(format!("{key}= in {}", file.display()))
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        let takes = |key: &str, value: &str| {
+            SANDBOX.iter().any(|name| key.starts_with(name)) && !NEUTRAL.contains(&value.to_ascii_lowercase().as_str())
+        };
+        let found = lines.map(|(key, value)| (key.trim(), value.trim())).find(|(key, value)| takes(key, value));
+        found.map(|(key, _)| format!("{key}= in {}", file.display()))
     })
 }
 
@@ -68,6 +76,10 @@ mod tests {
         for (text, expected) in [
             ("[Service]\nCapabilityBoundingSet=CAP_KILL\n", Some("CapabilityBoundingSet")),
             ("[Service]\nRestart=always\nRuntimeDirectory=sshd\nExecStartPre=/bin/true\n", None),
+            (
+                "[Service]\nProtectProc=default\nProtectControlGroups=no\nNoNewPrivileges = No\nSystemCallFilter=\n",
+                None,
+            ),
             ("[Service]\n# RootDirectory=/srv\nNice=5\n LimitNOFILE = 5\n", Some("LimitNOFILE")),
         ] {
             std::fs::write(&file, text).expect("a file");

@@ -1,6 +1,8 @@
-//! The text of unit files, as systemd reads it.
+//! The text of unit files, as systemd reads it, and when a file was changed.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// The files of a unit, in systemd's order, as far as they can be read. systemd ignores a line that is not UTF-8, such as a
 /// comment of older times, and reads on (parse_line in conf-parser.c).
@@ -13,6 +15,14 @@ pub(super) fn settings(file: &[u8]) -> String {
     let lines = file.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     let lines: Vec<&str> = lines.filter(|line| !line.trim_start().starts_with(['#', ';'])).collect();
     lines.join("\n").replace("\\\n", " ")
+}
+
+/// When a file, or what is at its place, was changed last. Whoever unpacks or moves an older file sets its time of
+/// modification; nobody sets the time of change (inode(7)).
+pub(super) fn last_change(path: &Path) -> Option<SystemTime> {
+    let facts = std::fs::metadata(path).ok()?;
+    let changed = Duration::new(u64::try_from(facts.ctime()).ok()?, u32::try_from(facts.ctime_nsec()).ok()?);
+    Some(SystemTime::UNIX_EPOCH + changed)
 }
 
 #[cfg(test)]

@@ -224,6 +224,8 @@ fn a_sandbox_that_no_start_has_tried() {
         "PrivateUsers=yes",
     ] {
         machine.drop_in("ssh.service", &format!("[Service]\n{setting}"));
+        // As a package installs it.
+        machine.sh("touch -d 2020-01-01 /etc/systemd/system/ssh.service.d/test.conf").ok();
         assert_refused(&machine, listener, "settings-untried");
         machine.assert_login();
     }

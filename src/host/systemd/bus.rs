@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 use zbus::zvariant::{DynamicDeserialize, DynamicType, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream, connection, message};
 
-use super::super::deadline::{Deadline, elapsed_since};
+use super::super::deadline::{Deadline, elapsed_since, elapsed_since_date};
 use super::error::{Error, Failure};
 use crate::model::plan::Job;
 use crate::model::unit::{ActiveState, Enablement, ExecStart, KillMode, Listen, LoadState, Unit};
@@ -106,7 +106,10 @@ impl Bus {
             starting_for: is_starting
                 .then(|| unit.value("InactiveExitTimestampMonotonic").map(elapsed_since))
                 .flatten(),
-            last_started: elapsed_since(unit.value("ActiveEnterTimestampMonotonic").unwrap_or_default()),
+            // The one clock stands still while the machine sleeps, the other may be set: the earlier of both.
+            last_started: elapsed_since(unit.value("ActiveEnterTimestampMonotonic").unwrap_or_default()).max(
+                unit.value("ActiveEnterTimestamp").filter(|at| *at > 0).map(elapsed_since_date).unwrap_or_default(),
+            ),
             sub: unit.text("SubState"),
             result: unit.text("Result"),
             enablement: Enablement::parse(&unit.text("UnitFileState")),
