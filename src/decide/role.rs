@@ -47,7 +47,7 @@ pub fn owner<'a>(process: &Process, snapshot: &'a Snapshot) -> Option<&'a Unit> 
 
 /// The service is active, and this is its main process; or the process by which it is being started.
 pub fn owns(service: &Unit, process: &Process) -> bool {
-    service.is_active() && service.runs(process) || is_starting(service, process)
+    service.is_active() && service.main_pid == Some(process.pid) || is_starting(service, process)
 }
 
 /// systemd is starting the service, and this is what it has started so far. It may serve already.

@@ -14,7 +14,7 @@ use super::unit::{ActiveState, LoadState, Unit};
 pub struct Snapshot {
     pub host: Host,
     /// The main one first: ssh.service with ssh.socket, whether they exist or not. Then every other active or failed
-    /// unit whose `ExecStart=` is an sshd, or whose main process is one or has started one.
+    /// unit whose `ExecStart=` is an sshd, or whose main process is one.
     pub instances: Vec<Instance>,
     /// Every process of root's whose program is called sshd, sshd-session or sshd-auth, wherever it runs, except for
     /// `children`.

@@ -4,8 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::process::Process;
-
 /// A unit. For one that systemd does not know, see [`Unit::absent`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unit {
@@ -211,14 +209,6 @@ impl Unit {
     /// `/etc/init.d/ssh -t` (systemd-sysv-generator(8)) would do something else than test.
     pub fn sshd(&self) -> Option<&ExecStart> {
         self.exec_start.as_ref().filter(|exec| exec.path.file_name().is_some_and(|name| name == "sshd"))
-    }
-
-    /// This is its main process, or an sshd that a wrapper has started and waits for. One that only lives in its control
-    /// group, as cron or a login manager may have started it, is no part of it.
-    pub fn runs(&self, process: &Process) -> bool {
-        let is_main = |pid: i32| self.main_pid == Some(pid);
-        let by_wrapper = || self.sshd().is_none() && !process.parent_is_sshd && is_main(process.parent);
-        is_main(process.pid) || by_wrapper()
     }
 
     /// A stop ends the main process only.

@@ -1,5 +1,5 @@
-//! Instances: the main one, and every other active or failed unit whose `ExecStart=` is an sshd, or that runs one by a
-//! wrapper (`ip vrf exec`, a shell).
+//! Instances: the main one, and every other active or failed unit whose `ExecStart=` is an sshd, or a wrapper that has become
+//! one (`ip vrf exec`, `nice`, a script that ends with exec). One that a supervisor has started, it starts again itself.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -42,7 +42,8 @@ pub(super) fn observe(
         // Asked for by an alias.
         let known = instances.iter().any(|instance| instance.name() == service.name);
         let is_sshd = service.sshd().is_some() && listens(&service);
-        let runs_one = || service.is_active() && serving.clone().any(|it| may_be_listener(it) && service.runs(it));
+        let runs_one =
+            || service.is_active() && serving.clone().any(|it| may_be_listener(it) && service.main_pid == Some(it.pid));
         if known || !(is_sshd || on_record.contains(name.as_str()) || runs_one()) {
             continue;
         }

@@ -130,7 +130,7 @@ fn a_listener_that_a_wrapper_has_started_is_its_units() {
     let machine = Machine::with_package("trixie");
     let wrappers = [
         ("2222", "/usr/bin/env /usr/sbin/sshd -D -p 2222"),
-        ("2223", "/bin/sh -c '/usr/sbin/sshd -D -p 2223; exit 1'"),
+        ("2223", "/bin/sh -c 'exec nice /usr/sbin/sshd -D -p 2223'"),
     ];
     for (port, command) in wrappers {
         let unit = format!(
