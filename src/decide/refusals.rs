@@ -55,8 +55,7 @@ pub(super) fn by_listener(process: &Process, coverage: Option<&Coverage>) -> Res
     if process.sockets.iter().any(|socket| socket.vrf) {
         let what = format!("sshd {} serves a VRF, where no probe reaches it", process.pid);
         let advice =
-            "In that VRF, from a session that you keep open: restart the unit that serves there, end PID if no unit \
-                      owns it, and test a login"
+            "From a session in that VRF that you keep open: restart the unit that serves there, and test a login"
                 .to_owned();
         return Err(Refusal { advice, ..RefusalCode::AddressesNotCovered.because(&what) });
     }
